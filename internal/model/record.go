@@ -1,0 +1,76 @@
+package model
+
+// RecordKind is what the body of a record is.
+type RecordKind uint8
+
+const (
+	RecordInput     RecordKind = iota + 1 // Input
+	RecordDecision                        // Effect of kind EffectDecision
+	RecordEffect                          // any other Effect
+	RecordLease                           // SignedLease
+	RecordHeartbeat                       // Heartbeat
+	RecordKey                             // KeyEvent
+	RecordOutage                          // Outage
+	RecordArtifact                        // Artifact
+)
+
+var recordNames = []string{"", "input", "decision", "effect", "lease", "heartbeat", "key", "outage", "artifact"}
+
+func (k RecordKind) String() string               { return nameOf(recordNames, k, "record") }
+func (k RecordKind) Valid() bool                  { return k >= RecordInput && k <= RecordArtifact }
+func (k RecordKind) MarshalText() ([]byte, error) { return marshalWord(recordNames, k, "record") }
+func (k *RecordKind) UnmarshalText(b []byte) (err error) {
+	*k, err = parseWord[RecordKind](recordNames, string(b), "record")
+	return err
+}
+
+// Record is one leaf of an evidence log. The leaf's bytes are its canonical
+// encoding.
+type Record struct {
+	Execution ExecutionID `cbor:"1,keyasint" json:"execution"`
+	Seq       uint64      `cbor:"2,keyasint" json:"seq"` // per execution, dense from 0
+	Mono      int64       `cbor:"3,keyasint" json:"mono"`
+	Wall      int64       `cbor:"4,keyasint" json:"wall"`
+	Boot      string      `cbor:"5,keyasint" json:"boot"`
+	Kind      RecordKind  `cbor:"6,keyasint" json:"kind"`
+	Body      []byte      `cbor:"7,keyasint" json:"body"` // canonical encoding of what Kind says
+	Engine    Digest      `cbor:"8,keyasint" json:"engine"`
+	Deps      []Digest    `cbor:"9,keyasint,omitempty" json:"deps,omitempty"` // artifacts in the same log that the body rests on
+}
+
+// SignedLease is a lease effect and the governor's signature over the lease's
+// canonical encoding.
+type SignedLease struct {
+	Effect    Effect `cbor:"1,keyasint" json:"effect"`
+	Signature []byte `cbor:"2,keyasint" json:"signature"` // Ed25519 (RFC 8032)
+}
+
+// Artifact is content that records name by digest.
+type Artifact struct {
+	Name      string `cbor:"1,keyasint" json:"name"` // such as "policy/default.cedar"
+	MediaType string `cbor:"2,keyasint" json:"media_type"`
+	Content   []byte `cbor:"3,keyasint" json:"content"`
+}
+
+// Digest returns the digest by which records name the artifact: of its content.
+func (a Artifact) Digest() Digest { return DigestOf(a.Content) }
+
+// Heartbeat says that the log was alive while nothing happened.
+type Heartbeat struct {
+	Lease uint64 `cbor:"1,keyasint" json:"lease"` // last lease issued
+	Every int64  `cbor:"2,keyasint" json:"every"` // nanoseconds within which the next record of any kind comes
+}
+
+// KeyEvent introduces a key that signs leases, checkpoints or grants.
+type KeyEvent struct {
+	Role     string `cbor:"1,keyasint" json:"role"`     // "log", "governor", "operator"
+	Verifier string `cbor:"2,keyasint" json:"verifier"` // C2SP signed-note vkey
+}
+
+// Outage is a time in which nothing could be recorded, written on recovery.
+type Outage struct {
+	LastSeq  uint64 `cbor:"1,keyasint" json:"last_seq"`  // last record before
+	FromWall int64  `cbor:"2,keyasint" json:"from_wall"` // its time
+	Reason   string `cbor:"3,keyasint" json:"reason"`    // such as "governor_lost"
+	Detail   string `cbor:"4,keyasint,omitempty" json:"detail,omitempty"`
+}
