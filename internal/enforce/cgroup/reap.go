@@ -1,0 +1,80 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// Reap kills whatever is left in the groups of the execution, guard included,
+// and removes the groups. It looks through all hierarchies, because a dead
+// governor may have run in another group than the caller. Nothing to do is not
+// an error.
+//
+// The caller must know that no governor is alive for id: it holds the
+// execution's lock.
+func (h Host) Reap(ctx context.Context, id string) error {
+	if !validID(id) {
+		return fmt.Errorf("reaping: %q cannot be the name of a control group", id)
+	}
+	var errs []error
+	if h.V2 != nil {
+		for _, dir := range search(h.V2.Mount, id) {
+			for _, sub := range []string{"work", "guard"} {
+				sub = filepath.Join(dir, sub)
+				if err := kill(sub); err != nil && !errors.Is(err, os.ErrNotExist) {
+					errs = append(errs, fmt.Errorf("reaping: %w", err))
+					continue
+				}
+				errs = append(errs, waitEmpty(ctx, sub), remove(ctx, sub))
+			}
+			errs = append(errs, remove(ctx, dir))
+		}
+	}
+	for _, c := range []string{"memory", "pids"} {
+		if v1 := h.V1[c]; v1 != nil {
+			for _, dir := range search(v1.Mount, id) {
+				errs = append(errs, remove(ctx, dir))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Left lists the executions that have control groups on this host, ascending.
+func (h Host) Left() []string {
+	var ids []string
+	mounts := []*Hierarchy{h.V2, h.V1["memory"], h.V1["pids"]}
+	for _, m := range mounts {
+		if m == nil {
+			continue
+		}
+		for _, dir := range search(m.Mount, "") {
+			ids = append(ids, filepath.Base(dir))
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// search finds the directories "writ/<id>", for any id if it is "".
+func search(mount, id string) []string {
+	var found []string
+	_ = filepath.WalkDir(mount, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil || !d.IsDir():
+			return nil // a group that vanished or is closed to us holds none of ours
+		case filepath.Base(filepath.Dir(path)) == "writ":
+			if id == "" || d.Name() == id {
+				found = append(found, path)
+			}
+			return fs.SkipDir
+		}
+		return nil
+	})
+	return found
+}
