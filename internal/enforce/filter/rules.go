@@ -1,0 +1,140 @@
+package filter
+
+import (
+	"maps"
+	"slices"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// newNamespaces are all clone flags that make a namespace. CLONE_NEWTIME
+// shares its bit with the exit signal of clone, and exists for unshare only.
+const newNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
+	unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
+
+const (
+	tiocsti       = 0x5412
+	tioclinux     = 0x541c
+	tiocsetd      = 0x5423
+	personality0  = 0
+	personalityQ  = 0xffffffff
+	socketTypes   = 0xf // without SOCK_NONBLOCK and SOCK_CLOEXEC
+	msgFastOpen   = 0x20000000
+	newListener   = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER
+	rlimitCore    = unix.RLIMIT_CORE
+	setModeFilter = unix.SECCOMP_SET_MODE_FILTER
+)
+
+// rule judges one call by its arguments. The body is entered with the number
+// matched, and always returns.
+type rule struct {
+	call string
+	body []bpf.Instruction
+}
+
+// byArguments are the calls that are let through or not by what they ask for.
+// Arguments that the kernel takes as 32 bits are compared as 32 bits: with
+// something in the upper half they would be the same to the kernel, and
+// another number to the filter.
+//
+// They stand in front because they cannot be answered from the kernel's
+// bitmap: the most frequent first.
+var byArguments = []rule{
+	// TCP Fast Open connects without connect.
+	{"sendto", unless(low(3), msgFastOpen)},
+	{"sendmsg", unless(low(2), msgFastOpen)},
+	{"sendmmsg", unless(low(3), msgFastOpen)},
+	// Feeding a terminal, or changing its driver.
+	{"ioctl", but(low(1), map[uint32]bpf.Instruction{tiocsti: denied, tioclinux: denied, tiocsetd: denied}, allow)},
+	{"clone", unless(low(0), newNamespaces)},
+	// Its flags are behind a pointer. With ENOSYS, libraries fall back to clone.
+	{"clone3", []bpf.Instruction{errno(unix.ENOSYS)}},
+	{"unshare", unless(low(0), newNamespaces|unix.CLONE_NEWTIME)},
+	{"socket", socket()},
+	{"socketpair", but(low(0), map[uint32]bpf.Instruction{unix.AF_UNIX: allow}, errno(unix.EAFNOSUPPORT))},
+	{"personality", but(low(0), map[uint32]bpf.Instruction{personality0: allow, personalityQ: allow}, denied)},
+	// A listener of its own could answer in our place.
+	{"seccomp", seccomp()},
+	// RLIMIT_CORE is 1: the one value at which the kernel starts no core dump
+	// helper on the host. Setting it, also to 0, is only pretended.
+	{"prlimit64", prlimit()},
+	{"setrlimit", but(low(0), map[uint32]bpf.Instruction{rlimitCore: pretend}, allow)},
+}
+
+// unless denies if any of the bits is set.
+func unless(off, bits uint32) []bpf.Instruction {
+	return []bpf.Instruction{
+		bpf.LoadAbsolute{Off: off, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: bits, SkipFalse: 1},
+		denied,
+		allow,
+	}
+}
+
+// but answers otherwise, but for the values in cases.
+func but(off uint32, cases map[uint32]bpf.Instruction, otherwise bpf.Instruction) []bpf.Instruction {
+	body := []bpf.Instruction{bpf.LoadAbsolute{Off: off, Size: 4}}
+	for _, v := range sorted(cases) {
+		body = append(body, when(bpf.JumpEqual, v, cases[v])...)
+	}
+	return append(body, otherwise)
+}
+
+// socket lets through what has no way out of a network namespace without a
+// route, and whose only way to a peer is connect, which the gate decides.
+// Datagram sockets of AF_UNIX can reach any socket file without connect; the
+// few programs that use them (syslog) do without.
+func socket() []bpf.Instruction {
+	ofType := func(bad ...uint32) []bpf.Instruction {
+		body := []bpf.Instruction{
+			bpf.LoadAbsolute{Off: low(1), Size: 4},
+			bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: socketTypes},
+		}
+		for _, t := range bad {
+			body = append(body, when(bpf.JumpEqual, t, denied)...)
+		}
+		return append(body, allow)
+	}
+	unixSocket := ofType(unix.SOCK_DGRAM, unix.SOCK_RAW)
+	inet := ofType(unix.SOCK_RAW, unix.SOCK_PACKET)
+	route := but(low(2), map[uint32]bpf.Instruction{unix.NETLINK_ROUTE: allow}, errno(unix.EPROTONOSUPPORT))
+
+	body := []bpf.Instruction{bpf.LoadAbsolute{Off: low(0), Size: 4}}
+	body = append(body, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.AF_UNIX, SkipTrue: uint8(len(unixSocket))})
+	body = append(body, unixSocket...)
+	body = append(body, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.AF_NETLINK, SkipTrue: uint8(len(route))})
+	body = append(body, route...)
+	body = append(body,
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.AF_INET, SkipTrue: 2},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.AF_INET6, SkipTrue: 1},
+		errno(unix.EAFNOSUPPORT))
+	return append(body, inet...)
+}
+
+func seccomp() []bpf.Instruction {
+	return append([]bpf.Instruction{
+		bpf.LoadAbsolute{Off: low(0), Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: setModeFilter, SkipTrue: 1},
+		allow,
+	}, unless(low(1), newListener)...)
+}
+
+// prlimit pretends to set the core limit, of whichever process, and lets it be
+// read: the new limit is a pointer, null when reading.
+func prlimit() []bpf.Instruction {
+	return []bpf.Instruction{
+		bpf.LoadAbsolute{Off: low(1), Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: rlimitCore, SkipTrue: 1},
+		allow,
+		bpf.LoadAbsolute{Off: low(2), Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 3},
+		bpf.LoadAbsolute{Off: high(2), Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 1},
+		allow,
+		pretend,
+	}
+}
+
+// sorted makes the program the same each time it is built.
+func sorted[K ~uint32 | ~string, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
