@@ -94,18 +94,26 @@ func newAgent(t *testing.T, p *place, script ...modelserver.Turn) *agent {
 		"DISABLE_TELEMETRY=1", "DISABLE_ERROR_REPORTING=1", "DISABLE_AUTOUPDATER=1",
 		"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1", "CI=1",
 	}
+	if !p.governed {
+		// Governed, it has a temporary directory to itself.
+		a.env = append(a.env, "TMPDIR="+p.home, "CLAUDE_CODE_TMPDIR="+p.home)
+	}
 	// Its own packages lie outside of what the built-in policy lets be read,
 	// and the model is at the host's loopback, which has to be said.
-	policy := p.write("agent.cedar", fmt.Sprintf(`
+	policy := p.policy("agent.cedar", fmt.Sprintf(`
 @id("e2e.model")
 @via("host")
 permit (principal, action == Writ::Action::"connect", resource == Writ::Host::"127.0.0.1")
 when { resource.port == %d };
 
-@id("e2e.no-id")
-forbid (principal, action == Writ::Action::"exec", resource == Writ::Executable::"/usr/bin/id");
+@id("e2e.no-whoami")
+forbid (principal, action == Writ::Action::"exec", resource == Writ::Executable::"/usr/bin/whoami");
 `, a.port))
-	a.flags = []string{"--policy", policy, "--read", modules, "--exec", modules, "--exec", node}
+	a.flags = []string{"--policy", policy, "--read", modules, "--exec", modules}
+	if !strings.HasPrefix(node, "/usr/") {
+		home := filepath.Dir(filepath.Dir(node)) // such as ~/.nvm/versions/node/v20.0.0
+		a.flags = append(a.flags, "--read", home, "--exec", home)
+	}
 	return a
 }
 
@@ -187,7 +195,7 @@ func TestAgentForbidden(t *testing.T) {
 			held(modelserver.Turn{Tool: "Read", Input: map[string]any{"file_path": secret}}, "the secret", ""),
 			held(modelserver.Bash("echo x > "+outside+" && echo written"), "written", "outside.txt"),
 			held(modelserver.Bash(connect), "connected", "Error"),
-			held(modelserver.Bash("/usr/bin/id"), "uid=", "ermi"), // Permission denied, Operation not permitted
+			held(modelserver.Bash("/usr/bin/whoami && echo told"), "told", "ermi"), // Permission denied, Operation not permitted
 			modelserver.Bash("echo still here").Expect("still here"),
 			modelserver.Say("I tried."),
 		}
@@ -213,12 +221,12 @@ func TestAgentForbidden(t *testing.T) {
 			t.Error("a file was made outside of the working directory")
 		}
 		for _, r := range a.model.Results() {
-			if strings.Contains(r.Text, "the secret\n") || strings.Contains(r.Text, "uid=") {
+			if strings.Contains(r.Text, "the secret\n") || strings.Contains(r.Text, "told") {
 				t.Errorf("turn %d got through: %v", r.Turn, r)
 			}
 		}
 		denials := p.denials(p.last())
-		for _, want := range []struct{ kind, resource string }{{"exec", "/usr/bin/id"}, {"connect", "192.0.2.1:80"}} {
+		for _, want := range []struct{ kind, resource string }{{"exec", "/usr/bin/whoami"}, {"connect", "192.0.2.1:80"}} {
 			if !slices.ContainsFunc(denials, func(d denial) bool { return d.Kind == want.kind && d.Resource == want.resource }) {
 				t.Errorf("the evidence has no denied %s of %s; it has %v", want.kind, want.resource, denials)
 			}

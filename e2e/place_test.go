@@ -131,6 +131,18 @@ func (p *place) write(name, content string) string {
 	return path
 }
 
+// policy makes a policy file beside the working directory, where the workload
+// cannot reach it.
+func (p *place) policy(name, text string) string {
+	p.t.Helper()
+	path := filepath.Join(filepath.Dir(p.dir), name)
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		p.t.Fatal(err)
+	}
+	p.own(path)
+	return path
+}
+
 // read returns the content of a file in the working directory.
 func (p *place) read(name string) string {
 	p.t.Helper()
