@@ -1,0 +1,60 @@
+// Package governor governs executions on this host: it wires observers, gates,
+// the core, enforcement and evidence together.
+//
+// Run is the entry point: it takes one execution from its request to its end.
+// One goroutine feeds the execution's machine; what a step returns is durable
+// before any of it is done. The governor decides nothing itself.
+package governor
+
+import (
+	"os"
+	"time"
+
+	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/policy"
+)
+
+// Spec is what Run governs.
+type Spec struct {
+	StateDir string // see package store
+	Bundle   *policy.Bundle
+	// Sources are the files of the bundle as given by the user, watched for
+	// drift; the built-in ones are part of the program.
+	Sources []string
+
+	Agent    string // the principal; "" is "local"
+	Operator string // who lets it run; "" is the calling user
+	Argv     []string
+	Dir      string // "" is the current directory
+	Env      []string
+	Stdin    *os.File
+	Stdout   *os.File
+	Stderr   *os.File
+
+	// Tier is the tier that is asked for; 0 is the strongest that the host
+	// offers. Run refuses when the host offers less.
+	Tier model.Tier
+	// GrantFor is how long the grant lasts; 0 is 24 hours.
+	GrantFor time.Duration
+
+	// Notify, where set, is called in order with each thing that a person
+	// watching the run would want to know. It must not block.
+	Notify func(Notice)
+}
+
+// Notice is something that happened to a running execution.
+type Notice struct {
+	Execution model.ExecutionID
+	Kind      string // "admitted", "denied_action", "paused", "resumed", "terminating", "denied", "tier"
+	Reason    string // stable code
+	Text      string // for people
+	Record    uint64 // index of the evidence record to read on from
+}
+
+// Result is how an execution ended.
+type Result struct {
+	Execution model.ExecutionID
+	Phase     model.Phase
+	Reason    string // stable code of the final phase
+	Exit      *model.Exit
+}

@@ -1,0 +1,263 @@
+package governor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/writ-run/writ/internal/core"
+	"github.com/writ-run/writ/internal/model"
+)
+
+// inboxSize bounds what waits for the loop; a full inbox holds its senders.
+const inboxSize = 1024
+
+// batchSize bounds how many steps become durable in one append.
+const batchSize = 256
+
+// heartbeatEvery is how long a log may be silent, in nanoseconds.
+const heartbeatEvery = int64(10 * time.Second)
+
+// errEnded is returned to those who bring an input to an execution that ended.
+var errEnded = errors.New("the execution has ended")
+
+// journal makes steps durable. It declares here what the loop needs of the
+// evidence layer.
+type journal interface {
+	// Append writes the input of each step and its effects, in order, as one
+	// batch. When it returns nil they are recorded: durable and under a signed
+	// checkpoint. After an error nothing may be carried out any more.
+	Append(ctx context.Context, steps []step) error
+	// Heartbeat records that the log was alive while nothing happened.
+	Heartbeat(ctx context.Context, b model.Heartbeat) error
+}
+
+// step is one input and what the machine returned for it.
+type step struct {
+	input   model.Input
+	effects []model.Effect
+}
+
+// performer carries out effects that are durable.
+type performer interface {
+	perform(in model.Input, effects []model.Effect)
+}
+
+// delivery is an input on its way to the loop. The loop dates it, and numbers
+// an action.
+type delivery struct {
+	input  model.Input
+	done   chan<- []model.Effect // buffered; gets the durable effects
+	ruling chan<- model.Ruling   // buffered; for an action: gets the durable ruling, at once or when a pause ends
+}
+
+// loop feeds one execution's machine, in one goroutine, in order. What a step
+// returns is durable before any of it is performed.
+type loop struct {
+	machine  *core.Machine
+	journal  journal
+	perform  performer
+	clock    func() (mono, wall int64)
+	inbox    chan delivery
+	ended    chan struct{} // closed when run returns
+	lastWord int64         // Mono of the last append
+	actions  uint64
+	held     map[uint64]chan<- model.Ruling // actions without a ruling, by number
+	status   atomic.Pointer[core.Status]    // after the last durable step
+}
+
+func newLoop(m *core.Machine, j journal, p performer, clock func() (int64, int64)) *loop {
+	l := &loop{
+		machine: m, journal: j, perform: p, clock: clock,
+		inbox: make(chan delivery, inboxSize), ended: make(chan struct{}), held: map[uint64]chan<- model.Ruling{},
+	}
+	l.publish()
+	return l
+}
+
+// publish shows the machine's state to other goroutines.
+func (l *loop) publish() {
+	s := l.machine.Status()
+	l.status.Store(&s)
+}
+
+// send brings an input to the machine, without waiting for its effects.
+func (l *loop) send(ctx context.Context, in model.Input) error {
+	return l.deliver(ctx, delivery{input: in})
+}
+
+// ask holds an action until it is ruled on, and returns the durable ruling.
+func (l *loop) ask(ctx context.Context, a model.Action) (model.Ruling, error) {
+	ruling := make(chan model.Ruling, 1)
+	if err := l.deliver(ctx, delivery{input: model.Input{Kind: model.InputAsk, Action: &a}, ruling: ruling}); err != nil {
+		return model.Ruling{}, err
+	}
+	select {
+	case r := <-ruling:
+		return r, nil
+	case <-l.ended:
+		select {
+		case r := <-ruling:
+			return r, nil
+		default:
+			return model.Ruling{}, errEnded
+		}
+	}
+	// Not until ctx is done: a ruling must have one who hears it, because an
+	// allow owes an outcome. The loop's end ends the waiting.
+}
+
+// call brings an input to the machine and returns its effects when they are
+// durable. They may not be carried out yet.
+func (l *loop) call(ctx context.Context, in model.Input) ([]model.Effect, error) {
+	done := make(chan []model.Effect, 1)
+	if err := l.deliver(ctx, delivery{input: in, done: done}); err != nil {
+		return nil, err
+	}
+	select {
+	case effects := <-done:
+		return effects, nil
+	case <-l.ended:
+		select {
+		case effects := <-done:
+			return effects, nil
+		default:
+			return nil, errEnded
+		}
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l *loop) deliver(ctx context.Context, d delivery) error {
+	select {
+	case <-l.ended:
+		return errEnded
+	default:
+	}
+	select {
+	case l.inbox <- d:
+		return nil
+	case <-l.ended:
+		return errEnded
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// run returns nil when the execution reached its final phase, and an error
+// when its evidence cannot be written: then nothing more may be allowed.
+func (l *loop) run(ctx context.Context) error {
+	defer close(l.ended)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	l.lastWord, _ = l.clock()
+	for !l.machine.Status().Phase.Final() {
+		timer.Reset(l.untilWake())
+		var batch []delivery
+		select {
+		case d := <-l.inbox:
+			batch = l.drain(d)
+		case <-timer.C:
+			mono, _ := l.clock()
+			if wake, ok := l.machine.NextWake(); !ok || wake > mono {
+				if err := l.heartbeat(ctx, mono); err != nil {
+					return err
+				}
+				continue
+			}
+			batch = []delivery{{input: model.Input{Kind: model.InputTick}}}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := l.take(ctx, batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *loop) untilWake() time.Duration {
+	mono, _ := l.clock()
+	wake := l.lastWord + heartbeatEvery
+	if at, ok := l.machine.NextWake(); ok {
+		wake = min(wake, at)
+	}
+	return max(0, time.Duration(wake-mono))
+}
+
+func (l *loop) drain(first delivery) []delivery {
+	batch := []delivery{first}
+	for len(batch) < batchSize {
+		select {
+		case d := <-l.inbox:
+			batch = append(batch, d)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// take steps the machine through a batch, makes all of it durable at once, and
+// then performs it.
+func (l *loop) take(ctx context.Context, batch []delivery) error {
+	steps := make([]step, 0, len(batch))
+	taken := make([]delivery, 0, len(batch))
+	for _, d := range batch {
+		if l.machine.Status().Phase.Final() {
+			break // the rest learns of the end by l.ended
+		}
+		in := d.input
+		in.Mono, in.Wall = l.clock()
+		if in.Kind == model.InputAsk {
+			a := *in.Action
+			a.Number = l.actions + 1
+			l.actions++
+			l.held[a.Number] = d.ruling
+			in.Action = &a
+		}
+		steps = append(steps, step{input: in, effects: l.machine.Step(in)})
+		taken = append(taken, d)
+	}
+	if err := l.journal.Append(ctx, steps); err != nil {
+		return fmt.Errorf("recording: %w", err)
+	}
+	l.lastWord, _ = l.clock()
+	l.publish()
+	for i, s := range steps {
+		l.perform.perform(s.input, s.effects)
+		l.answer(s.effects)
+		if taken[i].done != nil {
+			taken[i].done <- s.effects
+		}
+	}
+	return nil
+}
+
+// answer lets go of the actions that were ruled on.
+func (l *loop) answer(effects []model.Effect) {
+	for _, e := range effects {
+		if e.Ruling == nil || e.Ruling.Action == 0 {
+			continue
+		}
+		if held := l.held[e.Ruling.Action]; held != nil {
+			held <- *e.Ruling
+			delete(l.held, e.Ruling.Action)
+		}
+	}
+}
+
+func (l *loop) heartbeat(ctx context.Context, mono int64) error {
+	if mono < l.lastWord+heartbeatEvery {
+		return nil
+	}
+	b := model.Heartbeat{Lease: l.machine.Status().Lease.Seq, Every: heartbeatEvery}
+	if err := l.journal.Heartbeat(ctx, b); err != nil {
+		return fmt.Errorf("recording a heartbeat: %w", err)
+	}
+	l.lastWord = mono
+	return nil
+}

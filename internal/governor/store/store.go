@@ -1,0 +1,186 @@
+// Package store is the layout of a state directory: where a host's governors
+// keep keys, grants, the governance mode and one folder for each execution.
+//
+// Open is the entry point. It makes the directory private at first use and
+// refuses one that others could write. It knows paths, locks and listing; what
+// is in the files belongs to the packages that write them.
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/writ-run/writ/internal/model"
+)
+
+// Dir is a state directory. Its methods are safe for concurrent use, also by
+// several processes.
+type Dir struct{ root string }
+
+var (
+	// ErrNotPrivate is returned for a state directory that someone else owns or may write.
+	ErrNotPrivate = errors.New("the state directory is not private")
+	// ErrLocked is returned when another governor governs the execution.
+	ErrLocked = errors.New("another governor has the execution")
+	// ErrNotFound is returned when no execution has the ID or prefix.
+	ErrNotFound = errors.New("no such execution")
+	// ErrAmbiguous is returned when a prefix fits more than one execution.
+	ErrAmbiguous = errors.New("more than one execution begins so")
+)
+
+// Default returns the state directory for the calling user: WRIT_STATE where
+// set, /var/lib/writ for root, else writ under XDG_STATE_HOME (~/.local/state).
+func Default() (string, error) {
+	if dir := os.Getenv("WRIT_STATE"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/writ", nil
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "writ"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("finding the state directory: %w (set WRIT_STATE or HOME)", err)
+	}
+	return filepath.Join(home, ".local", "state", "writ"), nil
+}
+
+// Open makes the directory, mode 0700, where it is missing, and checks that it
+// is the caller's and private.
+func Open(root string) (*Dir, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("opening state directory: %w", err)
+	}
+	for _, dir := range []string{root, filepath.Join(root, "executions"), filepath.Join(root, "checkpoints")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("opening state directory: %w", err)
+		}
+	}
+	// What Writ mounts and compares must be the directory, not a way to it.
+	if root, err = filepath.EvalSymlinks(root); err != nil {
+		return nil, fmt.Errorf("opening state directory: %w", err)
+	}
+	info, err := os.Stat(root)
+	if err != nil {
+		return nil, fmt.Errorf("opening state directory: %w", err)
+	}
+	owner := info.Sys().(*syscall.Stat_t).Uid
+	if info.Mode().Perm()&0o077 != 0 || int(owner) != os.Geteuid() {
+		return nil, fmt.Errorf("opening state directory %s (mode %#o, owner %d): %w", root, info.Mode().Perm(), owner, ErrNotPrivate)
+	}
+	return &Dir{root: root}, nil
+}
+
+// Root returns the directory's real path.
+func (d *Dir) Root() string { return d.root }
+
+// Execution returns the folder of one execution.
+func (d *Dir) Execution(id model.ExecutionID) string {
+	return filepath.Join(d.root, "executions", string(id))
+}
+
+// Log returns the folder of an execution's evidence log.
+func (d *Dir) Log(id model.ExecutionID) string { return filepath.Join(d.Execution(id), "log") }
+
+// Socket returns the path of the local API of the execution's governor.
+func (d *Dir) Socket(id model.ExecutionID) string {
+	return filepath.Join(d.Execution(id), "control.sock")
+}
+
+// Checkpoint returns the file that keeps the last signed checkpoint of an
+// execution's log apart from the log.
+func (d *Dir) Checkpoint(id model.ExecutionID) string {
+	return filepath.Join(d.root, "checkpoints", string(id))
+}
+
+// Trust returns the file of the public keys that a verifier may trust.
+func (d *Dir) Trust() string { return filepath.Join(d.root, "trust") }
+
+// List returns all executions, oldest first.
+func (d *Dir) List() ([]model.ExecutionID, error) {
+	entries, err := os.ReadDir(filepath.Join(d.root, "executions"))
+	if err != nil {
+		return nil, fmt.Errorf("listing executions: %w", err)
+	}
+	var ids []model.ExecutionID
+	for _, e := range entries {
+		if id, err := model.ParseExecutionID(e.Name()); err == nil && e.IsDir() {
+			ids = append(ids, id)
+		}
+	}
+	sort.Slice(ids, func(i, j int) bool { return ids[i] < ids[j] })
+	return ids, nil
+}
+
+// Find resolves an ID, a unique beginning or a unique end of one (in either
+// case), or "last" for the newest.
+func (d *Dir) Find(text string) (model.ExecutionID, error) {
+	ids, err := d.List()
+	if err != nil {
+		return "", err
+	}
+	if text == "last" && len(ids) > 0 {
+		return ids[len(ids)-1], nil
+	}
+	upper := strings.ToUpper(text)
+	var fits []model.ExecutionID
+	for _, id := range ids {
+		if string(id) == upper {
+			return id, nil
+		}
+		if len(upper) >= 4 && (strings.HasPrefix(string(id), upper) || strings.HasSuffix(string(id), upper)) {
+			fits = append(fits, id)
+		}
+	}
+	switch len(fits) {
+	case 1:
+		return fits[0], nil
+	case 0:
+		return "", fmt.Errorf("%q: %w", text, ErrNotFound)
+	}
+	return "", fmt.Errorf("%q: %w: %s and %s", text, ErrAmbiguous, fits[0], fits[1])
+}
+
+// Lock takes the execution for the calling governor, making its folder where
+// it is missing. The lock ends with the process, however it dies. ErrLocked is
+// returned at once when another has it.
+func (d *Dir) Lock(id model.ExecutionID) (*os.File, error) {
+	if err := os.MkdirAll(d.Execution(id), 0o700); err != nil {
+		return nil, fmt.Errorf("locking execution: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(d.Execution(id), "lock"), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("locking execution: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrLocked
+		}
+		return nil, fmt.Errorf("locking execution %s: %w", id, err)
+	}
+	return f, nil
+}
+
+// Governed tells whether a living governor has the execution.
+func (d *Dir) Governed(id model.ExecutionID) bool {
+	if _, err := os.Stat(filepath.Join(d.Execution(id), "lock")); err != nil {
+		return false
+	}
+	f, err := d.Lock(id)
+	if err != nil {
+		return errors.Is(err, ErrLocked)
+	}
+	f.Close()
+	return false
+}
