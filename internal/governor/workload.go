@@ -79,7 +79,7 @@ func workloadOf(s Spec) (workload, error) {
 	}
 	slices.Sort(w.zones.system)
 	w.zones.system = slices.Compact(w.zones.system)
-	if w.dir != "/" && len(w.zones.of(w.dir)) == 0 {
+	if w.dir != "/" && !slices.Contains(w.zones.of(w.dir), model.ZoneSystem) {
 		// Working in / or /etc does not make them the workload's own.
 		w.zones.workdir = w.dir
 	}
