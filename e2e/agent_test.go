@@ -173,14 +173,19 @@ func TestAgentWorks(t *testing.T) {
 // attempts succeed.
 func TestAgentForbidden(t *testing.T) {
 	everywhere(t, func(t *testing.T, p *place) {
-		// Outside of the working directory, but the user's own, and world
-		// readable: only Writ stands before it.
-		secret := filepath.Join(filepath.Dir(p.dir), "secret.txt")
+		// Outside of the working directory and of /tmp, of which the workload
+		// has its own, but the user's: only Writ stands before it.
+		elsewhere, err := os.MkdirTemp("/var/tmp", "writ-e2e-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(elsewhere) })
+		p.own(elsewhere)
+		secret, outside := filepath.Join(elsewhere, "secret.txt"), filepath.Join(elsewhere, "outside.txt")
 		if err := os.WriteFile(secret, []byte("the secret\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		p.own(secret)
-		outside := filepath.Join(filepath.Dir(p.dir), "outside.txt")
 		door, visitors := listen(t)
 
 		held := func(turn modelserver.Turn, open, shut string) modelserver.Turn {

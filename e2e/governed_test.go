@@ -51,7 +51,7 @@ func (p *place) must(args ...string) string {
 
 // execution is one line of `writ ps`.
 type execution struct {
-	ID    string `json:"id"`
+	ID    string `json:"execution"`
 	Phase string `json:"phase"`
 	Grant string `json:"grant_id"`
 	Tier  string `json:"tier"`
