@@ -1,0 +1,41 @@
+package settings
+
+import (
+	"time"
+
+	"github.com/writ-run/writ/internal/model"
+)
+
+// Settings are what a settings file says.
+type Settings struct {
+	Version uint64     // goes up with every change; at least 1
+	Expires int64      // Unix nanoseconds at which the bundle ceases to be valid; 0 is never
+	Tier    model.Tier // the weakest tier that will do
+
+	// Execution goes into each submission as it is.
+	Execution model.Settings
+}
+
+// Default returns the settings of an empty file.
+func Default() Settings {
+	return Settings{
+		Version: 1,
+		Tier:    model.TierUser,
+		Execution: model.Settings{
+			LeaseLength: int64(2 * time.Second),
+			RenewEvery:  int64(500 * time.Millisecond),
+			KillGrace:   int64(2 * time.Second),
+			AdmitWithin: int64(10 * time.Second),
+			PauseLimit:  int64(time.Hour),
+		},
+	}
+}
+
+// Bounds on the time constants: below, a busy machine loses leases that nobody
+// took away; above, a loss has no effect in any useful time.
+const (
+	MinLease = 100 * time.Millisecond
+	MaxLease = time.Hour
+	MinRenew = 10 * time.Millisecond
+	MaxTime  = 366 * 24 * time.Hour
+)
