@@ -1,0 +1,207 @@
+package keys
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode"
+
+	"github.com/writ-run/writ/internal/keys/durable"
+)
+
+// Ring is the keys of one state directory. It is immutable and safe for
+// concurrent use.
+type Ring struct {
+	dir   string
+	host  string
+	keys  map[Role]*Key
+	trust *Trust
+}
+
+// Open reads the keys and the trust file in stateDir, and makes them, and the
+// directory, where they never were. Several processes may do so at once.
+//
+// What is there is never replaced: a key that others can read, that belongs to
+// somebody else, that is cut off, or that the trust file does not name is an
+// *durable.Error which says how to mend it. A state directory that cannot be
+// written is fine if the keys are there.
+func Open(stateDir string) (*Ring, error) {
+	dir, err := filepath.Abs(stateDir)
+	if err != nil {
+		return nil, fmt.Errorf("opening keys: %w", err)
+	}
+	r, err := load(dir)
+	if durable.CodeOf(err) != durable.CodeMissing {
+		return r, err
+	}
+	if err := durable.Directory(dir, false); err != nil {
+		return nil, err
+	}
+	if err := durable.Directory(filepath.Join(dir, "keys"), true); err != nil {
+		return nil, err
+	}
+	unlock, err := durable.Lock(filepath.Join(dir, "keys", ".lock"))
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if r, err := load(dir); durable.CodeOf(err) != durable.CodeMissing {
+		return r, err
+	}
+	return create(dir)
+}
+
+// load reads what is there. It fails with CodeMissing only if the keys were
+// never completely made: the trust file is written last.
+func load(dir string) (*Ring, error) {
+	trust, err := readTrust(filepath.Join(dir, "trust"))
+	if err != nil {
+		return nil, err
+	}
+	if err := durable.CheckDirectory(dir, false); err != nil {
+		return nil, err
+	}
+	if err := durable.CheckDirectory(filepath.Join(dir, "keys"), true); err != nil {
+		return nil, lost(err)
+	}
+	r := &Ring{dir: dir, keys: map[Role]*Key{}, trust: trust}
+	for _, role := range roles {
+		path := keyPath(dir, role)
+		private, err := readKey(path)
+		if err != nil {
+			return nil, lost(err)
+		}
+		name, ok := trust.nameOf(role, private)
+		if !ok {
+			vkey := "a line for it"
+			if k, err := newKey(role, hostName()+"/"+string(role), private); err == nil {
+				vkey = "this line: " + k.vkey
+			}
+			return nil, &durable.Error{Code: CodeUntrusted, Op: "reading", Path: path,
+				Why:  "the trust file " + filepath.Join(dir, "trust") + " does not name this key, so it may have been exchanged",
+				Mend: "restore the key from a backup; or if it is the right one, append " + vkey}
+		}
+		if r.keys[role], err = newKey(role, name, private); err != nil {
+			return nil, err
+		}
+	}
+	r.host = strings.TrimSuffix(r.keys[Operator].signer.Name(), "/"+string(Operator))
+	return r, nil
+}
+
+// lost turns "missing" into CodeLost, so that a key that once was is not
+// quietly made anew.
+func lost(err error) error {
+	if durable.CodeOf(err) != durable.CodeMissing {
+		return err
+	}
+	e := *durable.Explain("reading", "", err)
+	e.Code, e.Why = CodeLost, "it is gone, though the trust file names the key"
+	e.Mend = "restore it from a backup; or move the trust file away, and what is missing is made anew; what the lost key signed no longer verifies then"
+	return &e
+}
+
+// nameOf finds the name under which the private key's public half is trusted.
+func (t *Trust) nameOf(role Role, private ed25519.PrivateKey) (string, bool) {
+	for id, v := range t.byID {
+		if id.Role() == role && bytes.Equal(v.public, private.Public().(ed25519.PublicKey)) {
+			return v.verifier.Name(), true
+		}
+	}
+	return "", false
+}
+
+// create makes the keys that are missing, then the trust file over all of
+// them, under the lock that Open holds.
+func create(dir string) (*Ring, error) {
+	host := hostName()
+	var vkeys []string
+	for _, role := range roles {
+		path := keyPath(dir, role)
+		private, err := readKey(path)
+		if durable.CodeOf(err) == durable.CodeMissing {
+			private, err = makeKey(path)
+		}
+		if err != nil {
+			return nil, err
+		}
+		k, err := newKey(role, host+"/"+string(role), private)
+		if err != nil {
+			return nil, err
+		}
+		vkeys = append(vkeys, k.vkey)
+	}
+	if err := durable.Create(filepath.Join(dir, "trust"), []byte(strings.Join(vkeys, "\n")+"\n"), 0o600); err != nil {
+		return nil, err
+	}
+	return load(dir)
+}
+
+func keyPath(dir string, role Role) string { return filepath.Join(dir, "keys", string(role)+".key") }
+
+// hostName returns the host's name, reduced to what a signed note's key name
+// may hold.
+func hostName() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "localhost"
+	}
+	name = strings.Map(func(r rune) rune {
+		if r == '+' || r == '/' || unicode.IsSpace(r) || !unicode.IsPrint(r) || r == unicode.ReplacementChar {
+			return '-'
+		}
+		return r
+	}, name)
+	if name == "" {
+		return "localhost"
+	}
+	return name
+}
+
+// Key returns the key with the role.
+func (r *Ring) Key(role Role) *Key { return r.keys[role] }
+
+// Trust returns the public keys in the trust file.
+func (r *Ring) Trust() *Trust { return r.trust }
+
+// Host is the host's name when the keys were made: the part of their names
+// before the slash.
+func (r *Ring) Host() string { return r.host }
+
+// Dir is the state directory.
+func (r *Ring) Dir() string { return r.dir }
+
+// Check reads the keys and the trust file again and tells whether they are
+// still well-formed, private, and those in use. Keys that were added to the
+// trust file are no fault; one that was taken out of it is.
+func (r *Ring) Check() error {
+	now, err := load(r.dir)
+	if err != nil {
+		return lost(err)
+	}
+	for _, role := range roles {
+		if now.keys[role].vkey != r.keys[role].vkey {
+			return &durable.Error{Code: CodeChanged, Op: "reading", Path: keyPath(r.dir, role),
+				Why: "it is another key than the one in use", Mend: "restore the key, or start the execution again"}
+		}
+	}
+	for id, v := range r.trust.byID {
+		if now.trust.byID[id].vkey != v.vkey {
+			return &durable.Error{Code: CodeChanged, Op: "reading", Path: filepath.Join(r.dir, "trust"),
+				Why: "the key " + string(id) + " is not trusted any more", Mend: "restore its line, or start the execution again"}
+		}
+	}
+	return nil
+}
+
+// Files lists the files the ring rests on, for a watch.
+func (r *Ring) Files() []string {
+	files := []string{filepath.Join(r.dir, "trust")}
+	for _, role := range roles {
+		files = append(files, keyPath(r.dir, role))
+	}
+	return files
+}

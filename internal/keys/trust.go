@@ -1,0 +1,125 @@
+package keys
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/writ-run/writ/internal/keys/durable"
+)
+
+// Trust is a set of public keys, each good for its role only. It is immutable.
+type Trust struct {
+	byID map[ID]trusted
+	list []string
+}
+
+type trusted struct {
+	vkey     string
+	public   ed25519.PublicKey
+	verifier note.Verifier
+}
+
+// NewTrust makes a set of C2SP signed-note verifier keys. A key whose name
+// ends in no role, and two keys with one ID, are refused.
+func NewTrust(vkeys ...string) (*Trust, error) {
+	t := &Trust{byID: map[ID]trusted{}}
+	for _, vkey := range vkeys {
+		v, err := note.NewVerifier(vkey)
+		if err != nil {
+			return nil, fmt.Errorf("reading verifier key %q: %w", vkey, err)
+		}
+		id := idOf(v)
+		if !slices.Contains(roles, id.Role()) {
+			return nil, fmt.Errorf("reading verifier key %q: its name must end in /operator, /governor or /log", vkey)
+		}
+		if _, twice := t.byID[id]; twice {
+			return nil, fmt.Errorf("reading verifier key %q: the same name and hash stand there twice", vkey)
+		}
+		public, err := publicOf(vkey, v)
+		if err != nil {
+			return nil, fmt.Errorf("reading verifier key %q: %w", vkey, err)
+		}
+		t.byID[id] = trusted{vkey, public, v}
+		t.list = append(t.list, vkey)
+	}
+	return t, nil
+}
+
+// publicOf takes the key out of the vkey "name+hash+base64(0x01 key)", which
+// note.NewVerifier has accepted. It takes one spelling of a key only: base64
+// decoding would take several.
+func publicOf(vkey string, v note.Verifier) (ed25519.PublicKey, error) {
+	encoded := strings.TrimPrefix(vkey, fmt.Sprintf("%s+%08x+", v.Name(), v.KeyHash()))
+	raw, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil || len(raw) != 1+ed25519.PublicKeySize {
+		return nil, fmt.Errorf("not an Ed25519 key")
+	}
+	public := ed25519.PublicKey(raw[1:])
+	if again, err := note.NewEd25519VerifierKey(v.Name(), public); err != nil || again != vkey {
+		return nil, fmt.Errorf("not in the one accepted spelling")
+	}
+	return public, nil
+}
+
+// Verifiers returns the keys as verifier keys, in the order of the file.
+func (t *Trust) Verifiers() []string { return slices.Clone(t.list) }
+
+// Holds tells whether the key is trusted, with exactly this public half.
+func (t *Trust) Holds(k *Key) bool {
+	v, ok := t.byID[k.id]
+	return ok && v.vkey == k.vkey
+}
+
+// Verify tells whether signature is the named key's Ed25519 signature of
+// message, and the key has the role.
+func (t *Trust) Verify(id ID, role Role, message, signature []byte) bool {
+	v, ok := t.byID[id]
+	return ok && id.Role() == role && ed25519.Verify(v.public, message, signature)
+}
+
+// NoteVerifiers returns the keys of the role, for note.Open.
+func (t *Trust) NoteVerifiers(role Role) note.Verifiers {
+	var list []note.Verifier
+	for id, v := range t.byID {
+		if id.Role() == role {
+			list = append(list, v.verifier)
+		}
+	}
+	return note.VerifierList(list...)
+}
+
+const maxTrustFile = 1 << 20
+
+// readTrust reads the trust file: one verifier key a line; empty lines and
+// lines that start with # are skipped.
+func readTrust(path string) (*Trust, error) {
+	content, err := durable.Read(path, maxTrustFile, false)
+	if err != nil {
+		return nil, err
+	}
+	var vkeys []string
+	for line := range strings.Lines(string(content)) {
+		line = strings.TrimRight(line, "\n")
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		vkeys = append(vkeys, line)
+	}
+	t, err := NewTrust(vkeys...)
+	if err == nil && len(content) > 0 && !strings.HasSuffix(string(content), "\n") {
+		err = fmt.Errorf("the last line has no end, so the file may be cut off")
+	}
+	if err == nil && len(vkeys) == 0 {
+		err = fmt.Errorf("it names no key")
+	}
+	if err != nil {
+		return nil, &durable.Error{Code: CodeTrust, Op: "reading", Path: path, Why: err.Error(), Err: err,
+			Mend: "correct the line; or move the file away, and it is made anew with this host's own keys"}
+	}
+	return t, nil
+}
