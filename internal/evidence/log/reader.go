@@ -40,20 +40,7 @@ type Reader struct {
 	ahead *segment.Scanner // looks for the end of the next flush, from whole on
 	from  uint64           // no record before it is given out
 	index uint64           // of the next record
-	whole int64            // offset up to which flushes are whole
-}
-
-// ReadAt reads the file up to whole, so that scan never buffers what is still
-// being written.
-func (r *Reader) ReadAt(b []byte, off int64) (int, error) {
-	if room := r.whole - off; room < int64(len(b)) {
-		n, err := r.file.ReadAt(b[:max(room, 0)], off)
-		if err == nil {
-			err = io.EOF
-		}
-		return n, err
-	}
-	return r.file.ReadAt(b, off)
+	whole *segment.UpTo    // the file up to where flushes are whole
 }
 
 // OpenReader opens the log in dir for reading from the record with the given
@@ -122,15 +109,16 @@ func (r *Reader) enter(first uint64) error {
 	if r.file != nil {
 		r.file.Close()
 	}
-	r.file, r.name, r.index, r.whole, r.ahead = f, name, first, ahead.Offset(), ahead
-	r.scan, err = segment.NewScanner(r)
+	r.file, r.name, r.index, r.ahead = f, name, first, ahead
+	r.whole = &segment.UpTo{File: f, Limit: ahead.Offset()}
+	r.scan, err = segment.NewScanner(r.whole)
 	return err
 }
 
 // frame returns the next record's frame.
 func (r *Reader) frame() (segment.Frame, error) {
 	for {
-		if r.scan.Offset() >= r.whole {
+		if r.scan.Offset() >= r.whole.Limit {
 			if err := r.lookAhead(); err == nil {
 				continue
 			} else if err != io.EOF {
@@ -173,15 +161,15 @@ func (r *Reader) lookAhead() error {
 			f, err = r.ahead.Next()
 		}
 		if err == nil {
-			r.whole = f.End
+			r.whole.Limit = f.End
 			r.scan.Reset(r.scan.Offset())
 			return nil
 		}
 		var damage *segment.DamageError
 		at, nothing := r.ahead.Offset(), errors.Is(err, io.EOF) || errors.Is(err, segment.ErrZeros)
-		r.ahead.Reset(r.whole)
+		r.ahead.Reset(r.whole.Limit)
 		switch {
-		case nothing && at == r.whole:
+		case nothing && at == r.whole.Limit:
 			return io.EOF
 		case nothing:
 			damage = &segment.DamageError{Offset: at, Reason: "torn"}

@@ -162,6 +162,26 @@ func (s *Scanner) Zeros() (n int64, dirty int64, err error) {
 	}
 }
 
+// UpTo reads a file up to a limit that its owner moves: a Scanner on it never
+// buffers what is still being written.
+type UpTo struct {
+	File  io.ReaderAt
+	Limit int64
+}
+
+// ReadAt implements io.ReaderAt.
+func (u *UpTo) ReadAt(b []byte, off int64) (int, error) {
+	room := u.Limit - off
+	if room >= int64(len(b)) {
+		return u.File.ReadAt(b, off)
+	}
+	n, err := u.File.ReadAt(b[:max(room, 0)], off)
+	if err == nil {
+		err = io.EOF
+	}
+	return n, err
+}
+
 func allZero(b []byte) bool {
 	for _, c := range b {
 		if c != 0 {

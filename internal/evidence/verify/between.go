@@ -1,0 +1,158 @@
+package verify
+
+import (
+	"github.com/writ-run/writ/internal/evidence/canon"
+	"github.com/writ-run/writ/internal/model"
+)
+
+// between checks a record that is not an effect.
+func (s *story) between(index uint64, kind model.RecordKind, at moment, body []byte) *flaw {
+	switch kind {
+	case model.RecordInput:
+		return s.input(index, at, body)
+	case model.RecordKey:
+		return s.key(index, body)
+	case model.RecordArtifact:
+		a, err := model.Decode[model.Artifact](body)
+		if err != nil {
+			return flawAt(index, NotCanonical, "%s", err)
+		}
+		s.artifacts[a.Digest()] = a.Content
+		if s.replay != nil {
+			s.replay.Artifact(a)
+		}
+	case model.RecordHeartbeat:
+		return s.heartbeat(index, at, body)
+	case model.RecordOutage:
+		return s.outage(index, body)
+	}
+	return nil
+}
+
+func (s *story) input(index uint64, at moment, body []byte) *flaw {
+	if mono, wall := canon.Int(canon.Find(body, inputMono)), canon.Int(canon.Find(body, inputWall)); mono != at.mono || wall != at.wall {
+		return flawAt(index, BadInput, "its time is not its record's")
+	}
+	switch model.InputKind(canon.Uint(canon.Find(body, inputKind))) {
+	case model.InputSubmit:
+		if s.submission == nil {
+			if f := s.submit(index, body); f != nil {
+				return f
+			}
+		}
+	case model.InputOutcome:
+		if o := canon.Find(body, inputOutcome); o != nil {
+			delete(s.open, canon.Uint(canon.Find(o, outcomeNumber)))
+		}
+	}
+	if s.submission == nil {
+		return flawAt(index, BadInput, "the first input is not the submission")
+	}
+	if s.replay == nil {
+		return nil
+	}
+	in, err := model.Decode[model.Input](body)
+	if err != nil {
+		return flawAt(index, NotCanonical, "%s", err)
+	}
+	s.replay.Input(in)
+	return nil
+}
+
+// submit checks the first input, before which the log must have named its keys.
+func (s *story) submit(index uint64, body []byte) *flaw {
+	in, err := model.Decode[model.Input](body)
+	if err != nil {
+		return flawAt(index, NotCanonical, "%s", err)
+	}
+	sub := in.Submission
+	switch {
+	case sub == nil:
+		return flawAt(index, BadInput, "a submission without content")
+	case sub.Execution != s.execution:
+		return flawAt(index, OtherExecution, "it submits %q", sub.Execution)
+	case sub.Boot != string(s.boot):
+		return flawAt(index, OtherBoot, "it submits for the boot %q", sub.Boot)
+	}
+	for _, role := range []string{roleLog, roleGovernor, roleOperator} {
+		if _, ok := s.keys[role]; !ok {
+			return flawAt(index, BadKey, "the %s key was not introduced before the submission", role)
+		}
+	}
+	if check := s.walk.opts.Grant; check != nil {
+		if err := check(s.artifacts[sub.Grant], s.keys[roleOperator].vkey, *sub); err != nil {
+			return flawAt(index, BadGrant, "%s", err)
+		}
+	}
+	s.submission = sub
+	return nil
+}
+
+// key checks the introduction of a key.
+func (s *story) key(index uint64, body []byte) *flaw {
+	event, err := model.Decode[model.KeyEvent](body)
+	if err != nil {
+		return flawAt(index, NotCanonical, "%s", err)
+	}
+	k, err := newKey(event.Verifier)
+	_, twice := s.keys[event.Role]
+	holds, forged := s.walk.trust.holds(event.Verifier)
+	switch {
+	case err != nil:
+		return flawAt(index, BadKey, "%s", err)
+	case !knownRole(event.Role):
+		return flawAt(index, BadKey, "no such role: %q", event.Role)
+	case roleOf(event.Verifier) != event.Role:
+		return flawAt(index, BadKey, "the key %s is not named as a %s key", k.verifier.Name(), event.Role)
+	case twice:
+		return flawAt(index, BadKey, "a second %s key", event.Role)
+	case s.submission != nil:
+		return flawAt(index, BadKey, "a key after the submission")
+	case forged:
+		return flawAt(index, ForgedKey, "the trusted key named %s is another", k.verifier.Name())
+	case event.Role == roleLog && event.Verifier != s.walk.logKey.vkey:
+		return flawAt(index, BadKey, "it is not the key that signs the log")
+	}
+	s.keys[event.Role] = k
+	if !holds {
+		s.walk.lack("trust in the %s key %s", event.Role, event.Verifier)
+	}
+	return nil
+}
+
+func (s *story) heartbeat(index uint64, at moment, body []byte) *flaw {
+	h, err := model.Decode[model.Heartbeat](body)
+	switch {
+	case err != nil:
+		return flawAt(index, NotCanonical, "%s", err)
+	case h.Lease != s.lease.seq:
+		return flawAt(index, BadHeartbeat, "it names lease %d, the last is %d", h.Lease, s.lease.seq)
+	case h.Every <= 0:
+		return flawAt(index, BadHeartbeat, "it promises nothing")
+	}
+	s.promised = add(at.mono, h.Every)
+	return nil
+}
+
+func (s *story) outage(index uint64, body []byte) *flaw {
+	o, err := model.Decode[model.Outage](body)
+	switch {
+	case err != nil:
+		return flawAt(index, NotCanonical, "%s", err)
+	case index == 0 || o.LastSeq != index-1 || o.FromWall != s.last.wall:
+		return flawAt(index, BadOutage, "it starts at record %d of %d, the record before it is %d of %d", o.LastSeq, o.FromWall, index-1, s.last.wall)
+	}
+	return nil
+}
+
+// keyList returns the keys in a fixed order.
+func (s *story) keyList() []Key {
+	var list []Key
+	for _, role := range []string{roleLog, roleGovernor, roleOperator} {
+		if k, ok := s.keys[role]; ok {
+			holds, _ := s.walk.trust.holds(k.vkey)
+			list = append(list, Key{Role: role, Verifier: k.vkey, Trusted: holds})
+		}
+	}
+	return list
+}

@@ -1,0 +1,300 @@
+package verify
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+
+	"github.com/writ-run/writ/internal/evidence/canon"
+	"github.com/writ-run/writ/internal/evidence/replay"
+	"github.com/writ-run/writ/internal/model"
+)
+
+// The forms of what a log holds.
+var (
+	recordForm = canon.Of[model.Record]()
+	bodyForm   = [...]*canon.Schema{
+		model.RecordInput:     canon.Of[model.Input](),
+		model.RecordDecision:  canon.Of[model.Effect](),
+		model.RecordEffect:    canon.Of[model.Effect](),
+		model.RecordLease:     canon.Of[model.SignedLease](),
+		model.RecordHeartbeat: canon.Of[model.Heartbeat](),
+		model.RecordKey:       canon.Of[model.KeyEvent](),
+		model.RecordOutage:    canon.Of[model.Outage](),
+		model.RecordArtifact:  canon.Of[model.Artifact](),
+	}
+)
+
+// Keys of the fields that are read without decoding the whole.
+const (
+	recordExecution = 1
+	recordSeq       = 2
+	recordMono      = 3
+	recordWall      = 4
+	recordBoot      = 5
+	recordKind      = 6
+	recordBody      = 7
+	recordEngine    = 8
+	recordDeps      = 9
+
+	inputKind    = 1
+	inputMono    = 2
+	inputWall    = 3
+	inputOutcome = 7
+
+	outcomeNumber = 1
+
+	effectNumber = 1
+	effectKind   = 2
+	effectRuling = 5
+	effectPhase  = 6
+	effectLease  = 7
+
+	leaseEffect = 1
+
+	rulingAction     = 1
+	rulingDecision   = 3
+	rulingBundle     = 4
+	rulingConditions = 5
+
+	decisionAllow = 1
+)
+
+// moment is when a record was made.
+type moment struct{ mono, wall int64 }
+
+// story is what the records so far tell: the state that the next record must
+// fit.
+type story struct {
+	walk      *walk
+	execution model.ExecutionID
+	next      uint64 // index of the next record whose meaning is checked
+
+	last      moment
+	firstWall int64
+	boot      []byte
+	engine    model.Digest
+	engines   []string
+	promised  int64 // Mono until which the next record must come; 0: no promise
+
+	keys      map[string]key // by role
+	artifacts map[model.Digest][]byte
+
+	submission *model.Submission
+	inStep     bool   // the record before was an input or an effect, in the same flush
+	effects    uint64 // number of the last effect
+	phase      model.Phase
+	lease      leaseEnd
+	allowed    uint64
+	open       map[uint64]bool // allowed actions without an outcome
+
+	replay *replay.Replayer
+}
+
+func (s *story) init(w *walk) {
+	*s = story{walk: w, keys: map[string]key{}, artifacts: map[model.Digest][]byte{}, open: map[uint64]bool{}}
+	if w.opts.Load != nil {
+		s.replay = replay.New(w.opts.Load)
+	} else {
+		w.note("decisions and effects were not replayed")
+	}
+}
+
+// form checks what can be checked of a record before anything vouches for it.
+func (s *story) form(index uint64, leaf []byte) *flaw {
+	if err := recordForm.Check(leaf); err != nil {
+		return flawAt(index, NotCanonical, "%s", err)
+	}
+	if seq := canon.Uint(canon.Find(leaf, recordSeq)); seq != index {
+		return flawAt(index, OutOfSequence, "its number is %d", seq)
+	}
+	execution := canon.Content(canon.Find(leaf, recordExecution))
+	if s.execution == "" {
+		id, err := model.ParseExecutionID(string(execution))
+		if err != nil {
+			return flawAt(index, OtherExecution, "%s", err)
+		}
+		s.execution = id
+	}
+	if string(execution) != string(s.execution) {
+		return flawAt(index, OtherExecution, "it is of %q", execution)
+	}
+	kind := model.RecordKind(canon.Uint(canon.Find(leaf, recordKind)))
+	if !kind.Valid() {
+		return flawAt(index, NotCanonical, "no such kind of record: %d", kind)
+	}
+	body := canon.Content(canon.Find(leaf, recordBody))
+	if err := bodyForm[kind].Check(body); err != nil {
+		return flawAt(index, NotCanonical, "%s", err)
+	}
+	if kind == model.RecordKey && s.walk.logKey == nil {
+		if k, err := model.Decode[model.KeyEvent](body); err == nil && k.Role == roleLog {
+			s.walk.candidates = append(s.walk.candidates, k.Verifier)
+		}
+	}
+	return nil
+}
+
+// record holds a vouched record against the story so far.
+func (s *story) record(index uint64, leaf []byte) *flaw {
+	kind := model.RecordKind(canon.Uint(canon.Find(leaf, recordKind)))
+	body := canon.Content(canon.Find(leaf, recordBody))
+	at := moment{canon.Int(canon.Find(leaf, recordMono)), canon.Int(canon.Find(leaf, recordWall))}
+	s.next = index + 1
+
+	if s.phase.Final() {
+		return flawAt(index, AfterEnd, "the execution was %s before", s.phase)
+	}
+	if f := s.dated(index, kind, at, leaf); f != nil {
+		return f
+	}
+	if f := s.rests(index, kind, body, leaf); f != nil {
+		return f
+	}
+	effect := kind == model.RecordDecision || kind == model.RecordEffect || kind == model.RecordLease
+	var f *flaw
+	switch {
+	case effect && !s.inStep:
+		f = flawAt(index, BadEffect, "it follows no input that was written with it")
+	case effect && at != s.last:
+		f = flawAt(index, BadEffect, "its time is not its input's")
+	case effect:
+		f = s.effect(index, kind, body)
+	case s.replay != nil:
+		f = s.differs(s.replay.Settled(index))
+	}
+	if f == nil && !effect {
+		f = s.between(index, kind, at, body)
+	}
+	if f != nil {
+		return f
+	}
+	if index == 0 {
+		s.firstWall = at.wall
+	}
+	s.last = at
+	s.inStep = effect || kind == model.RecordInput
+	return nil
+}
+
+// dated checks clock, boot, engine and the promise of a heartbeat.
+func (s *story) dated(index uint64, kind model.RecordKind, at moment, leaf []byte) *flaw {
+	boot := canon.Content(canon.Find(leaf, recordBoot))
+	engine := model.Digest(canon.Content(canon.Find(leaf, recordEngine)))
+	outage := kind == model.RecordOutage
+	same := bytes.Equal(boot, s.boot)
+	switch {
+	case index == 0 && len(boot) == 0:
+		return flawAt(index, OtherBoot, "it names no boot")
+	case index > 0 && !same && !outage:
+		return flawAt(index, OtherBoot, "it is of the boot %q, the record before of %q", boot, s.boot)
+	case index > 0 && same && at.mono < s.last.mono:
+		return flawAt(index, TimeBack, "%d ns after %d ns", at.mono, s.last.mono)
+	case s.promised != 0 && !outage && at.mono > s.promised:
+		return flawAt(index, Silence, "it comes %d ns after the heartbeat before promised it, with no outage recorded", at.mono-s.promised)
+	}
+	s.promised = 0
+	if !same {
+		s.boot = bytes.Clone(boot)
+	}
+	if engine != s.engine {
+		if index > 0 && !outage {
+			return flawAt(index, OtherEngine, "engine %s after %s", engine.Short(), s.engine.Short())
+		}
+		s.engine = engine
+		s.engines = append(s.engines, engine.String())
+		if s.replay != nil && engine != s.walk.opts.Engine {
+			s.walk.note("recorded from index %d by the engine %s, replayed by %s", index, engine.Short(), s.walk.opts.Engine.Short())
+		}
+	}
+	return nil
+}
+
+// rests checks that a record names exactly the artifacts that its body rests
+// on, and that they are in the log.
+func (s *story) rests(index uint64, kind model.RecordKind, body, leaf []byte) *flaw {
+	var want [2][]byte
+	switch kind {
+	case model.RecordInput:
+		if sub := canon.Find(body, 4); sub != nil {
+			want = [2][]byte{canon.Content(canon.Find(sub, 11)), canon.Content(canon.Find(sub, 12))}
+		}
+	case model.RecordDecision, model.RecordEffect:
+		if ruling := canon.Find(body, effectRuling); ruling != nil {
+			want[0] = canon.Content(canon.Find(ruling, rulingBundle))
+		}
+	case model.RecordLease:
+		if lease := canon.Find(canon.Find(body, leaseEffect), effectLease); lease != nil {
+			want = [2][]byte{canon.Content(canon.Find(lease, 8)), canon.Content(canon.Find(lease, 9))}
+		}
+	}
+	var wanted [2]model.Digest
+	n := 0
+	for _, w := range want {
+		if w != nil && model.Digest(w) != (model.Digest{}) {
+			wanted[n] = model.Digest(w)
+			n++
+		}
+	}
+	got, same := 0, true
+	canon.Elements(canon.Find(leaf, recordDeps), func(e []byte) {
+		same = same && got < n && model.Digest(canon.Content(e)) == wanted[got]
+		got++
+	})
+	if !same || got != n {
+		return flawAt(index, BadDependencies, "it does not name what its body rests on")
+	}
+	for _, d := range wanted[:n] {
+		if _, has := s.artifacts[d]; !has {
+			return flawAt(index, MissingArtifact, "%s is named and not in the log before", d)
+		}
+	}
+	return nil
+}
+
+// settle checks that a checkpoint stands between two steps.
+func (s *story) settle() *flaw {
+	s.inStep = false
+	if s.replay == nil {
+		return nil
+	}
+	return s.differs(s.replay.Settled(s.next))
+}
+
+// end checks what must have happened by the end of the log.
+func (s *story) end() *flaw {
+	if !s.phase.Final() && !s.walk.opts.Open {
+		return flawAt(s.next, NotClosed, "the log ends at index %d without a closing record", s.next)
+	}
+	return nil
+}
+
+// differs turns a *replay.Difference into a flaw; or, where another engine
+// recorded, into something missing, after which nothing more is replayed.
+func (s *story) differs(err error) *flaw {
+	var d *replay.Difference
+	if !errors.As(err, &d) {
+		return nil
+	}
+	if excuse := s.replayExcuse(); excuse != "" {
+		s.walk.lack("%s, to replay from index %d: %s", excuse, d.Index, d)
+		s.walk.difference, s.replay = d, nil
+		return nil
+	}
+	f := flawAt(d.Index, ReplayDiffers, "%s", d)
+	f.difference = d
+	return f
+}
+
+// replayExcuse says why a replay may differ although the log is genuine, or "".
+func (s *story) replayExcuse() string {
+	own := s.walk.opts.Engine
+	if s.engine == own {
+		return ""
+	}
+	excuse := "the engine " + s.engine.Short() + " that recorded, this one is " + own.Short()
+	if err := s.replay.LoadError(); err != nil {
+		excuse += " (" + strings.TrimSpace(err.Error()) + ")"
+	}
+	return excuse
+}

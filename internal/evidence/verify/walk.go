@@ -1,0 +1,464 @@
+package verify
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/writ-run/writ/internal/evidence/checkpoint"
+	"github.com/writ-run/writ/internal/evidence/replay"
+	"github.com/writ-run/writ/internal/evidence/segment"
+	"github.com/writ-run/writ/internal/model"
+)
+
+// Options say what the caller brings to the verification.
+type Options struct {
+	// Trust are the verifier keys (vkeys) that the caller vouches for. Without
+	// the log's own keys among them the verdict is at best Unverifiable.
+	Trust []string
+	// Checkpoint is a signed checkpoint of this log from elsewhere, or nil. The
+	// log must be a continuation of it.
+	Checkpoint []byte
+	// Open accepts a log whose execution has not ended, also while it is being
+	// written.
+	Open bool
+	// Load makes the policies for the replay. Nil: nothing is replayed, which
+	// Notes says.
+	Load replay.Loader
+	// Engine is the digest of the engine that replays.
+	Engine model.Digest
+	// Grant checks a grant's envelope with the operator's verifier key against
+	// the submission. Nil: the grant is only required to be there.
+	Grant func(envelope []byte, operator string, s model.Submission) error
+}
+
+// Log verifies the log at path, a directory or one segment file. It does not
+// fail: what cannot be read makes the verdict Unverifiable.
+func Log(path string, opts Options) Result {
+	w := newWalk(opts)
+	err := w.run(path)
+	return w.result(err)
+}
+
+// walk reads a log from the start.
+type walk struct {
+	opts  Options
+	story story
+	trust trusted
+
+	given   *checkpoint.Checkpoint // opts.Checkpoint, once the log's key is known
+	met     bool                   // the log has reached it
+	missing []string
+	notes   []string
+
+	tree        checkpoint.Tree // over the records under good checkpoints
+	root        model.Digest    // of tree
+	checkpoints uint64
+	origin      string
+	logKey      *key
+	candidates  []string // log keys that the first flush names
+
+	dir        string           // "" for a single file
+	name       string           // of the segment
+	whole      segment.UpTo     // the segment up to where it is vouched for
+	second     *segment.Scanner // on whole, for the second reading
+	scratch    []byte
+	difference *replay.Difference // that has an excuse
+}
+
+func newWalk(opts Options) *walk {
+	w := &walk{opts: opts, trust: opts.Trust, root: checkpoint.EmptyRoot}
+	w.story.init(w)
+	return w
+}
+
+func (w *walk) size() uint64 { return w.tree.Size() }
+
+// lack notes something without which the verdict cannot be Valid.
+func (w *walk) lack(format string, args ...any) {
+	w.missing = append(w.missing, fmt.Sprintf(format, args...))
+}
+
+func (w *walk) note(format string, args ...any) {
+	w.notes = append(w.notes, fmt.Sprintf(format, args...))
+}
+
+func (w *walk) run(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	first := path
+	if info.IsDir() {
+		w.dir, first = path, filepath.Join(path, segment.Name(0))
+		if err := w.strangers(); err != nil {
+			return err
+		}
+	}
+	for at := first; at != ""; {
+		next, err := w.segment(at)
+		if err != nil {
+			return err
+		}
+		at = next
+	}
+	return w.finish()
+}
+
+// strangers looks for segments that the log cannot reach, and other files.
+func (w *walk) strangers() error {
+	entries, err := os.ReadDir(w.dir)
+	if err != nil {
+		return err
+	}
+	segments := 0
+	for _, e := range entries {
+		if _, ok := segment.ParseName(e.Name()); ok {
+			segments++
+		} else {
+			w.note("%s is not a part of the log", e.Name())
+		}
+	}
+	if segments == 0 {
+		return fmt.Errorf("%w: no segment in %s", fs.ErrNotExist, w.dir)
+	}
+	if _, err := os.Stat(filepath.Join(w.dir, segment.Name(0))); errors.Is(err, fs.ErrNotExist) {
+		return flawAt(0, MissingSegment, "%s is not there", segment.Name(0))
+	}
+	return nil
+}
+
+// segment verifies one segment and returns the path of the next, or "".
+func (w *walk) segment(path string) (next string, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	w.name = filepath.Base(path)
+	scan, err := segment.NewScanner(f)
+	if errors.Is(err, segment.ErrHeader) {
+		return "", flawAt(w.size(), BadSegment, "%s", err)
+	}
+	if err != nil {
+		return "", err
+	}
+	if err := w.header(scan.Header); err != nil {
+		return "", err
+	}
+	started := w.size()
+	w.whole = segment.UpTo{File: f, Limit: scan.Offset()}
+	if w.second, err = segment.NewScanner(&w.whole); err != nil {
+		return "", err
+	}
+	for err == nil {
+		err = w.flush(scan)
+	}
+	zeros := errors.Is(err, segment.ErrZeros)
+	if err != io.EOF && !zeros {
+		return "", err
+	}
+	if w.dir != "" && w.size() > started {
+		following := filepath.Join(w.dir, segment.Name(w.size()))
+		if _, err := os.Stat(following); err == nil {
+			next = following
+		}
+	}
+	switch {
+	case zeros && next == "":
+		err = w.zeros(scan)
+	case zeros && !w.sealedNow(scan):
+		err = &flaw{code: TrailingBytes, index: w.size(), offset: scan.Offset(), detail: "bytes behind the end of a segment that is not the last"}
+	default:
+		err = nil
+	}
+	if err == nil && next == "" && w.dir != "" {
+		err = w.unreached()
+	}
+	return next, err
+}
+
+// sealedNow tells whether a segment that ended with zeros has been cut to its
+// end since, as its writer does before it makes the next.
+func (w *walk) sealedNow(scan *segment.Scanner) bool {
+	if !w.opts.Open {
+		return false
+	}
+	scan.Reset(scan.Offset())
+	_, err := scan.Next()
+	return err == io.EOF
+}
+
+// zeros checks the preallocated end of the last segment.
+func (w *walk) zeros(scan *segment.Scanner) error {
+	n, dirty, err := scan.Zeros()
+	if err != nil {
+		return err
+	}
+	if dirty >= 0 {
+		return &flaw{code: TrailingBytes, index: w.size(), offset: dirty, detail: "the preallocated room behind the end is not empty"}
+	}
+	if !w.opts.Open {
+		w.note("the log was not closed: %d preallocated bytes behind its end, all zero", n)
+	}
+	return nil
+}
+
+// unreached looks for segments behind the last one that the log reaches.
+func (w *walk) unreached() error {
+	entries, err := os.ReadDir(w.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if first, ok := segment.ParseName(e.Name()); ok && first > w.size() {
+			return flawAt(w.size(), MissingSegment, "the segment with record %d is not there, %s is", w.size(), e.Name())
+		}
+	}
+	return nil
+}
+
+func (w *walk) header(h segment.Header) error {
+	first, named := segment.ParseName(w.name)
+	switch {
+	case h.First != w.size():
+		return flawAt(w.size(), BadSegment, "it starts with record %d, not %d", h.First, w.size())
+	case w.dir != "" && (!named || first != h.First):
+		return flawAt(w.size(), BadSegment, "it is named %s and starts with record %d", w.name, h.First)
+	case h.PreviousRoot != w.root:
+		return flawAt(w.size(), BadSegment, "it does not continue the log: another root before it")
+	case w.origin != "" && h.Origin != w.origin:
+		return flawAt(w.size(), BadSegment, "it is of the log %q", h.Origin)
+	}
+	w.origin = h.Origin
+	return nil
+}
+
+// looks are the pauses before another look at a flush that is not whole, in a
+// log that may be being written.
+var looks = []time.Duration{time.Millisecond, 20 * time.Millisecond, 200 * time.Millisecond}
+
+// flush verifies what was written together: records and the checkpoint over
+// them. io.EOF and segment.ErrZeros end the segment.
+func (w *walk) flush(scan *segment.Scanner) error {
+	start := scan.Offset()
+	for try := 0; ; try++ {
+		end, err := w.vouched(scan)
+		if err == nil {
+			w.whole.Limit = end
+			w.second.Reset(start)
+			return w.meaning()
+		}
+		var f *flaw
+		torn := errors.As(err, &f) && (f.code == DamagedFrame || f.code == UnsignedTail)
+		if !torn || !w.opts.Open || try == len(looks) {
+			return err
+		}
+		time.Sleep(looks[try])
+		scan.Reset(start)
+	}
+}
+
+// vouched reads one flush and checks its frames, the form and order of its
+// records, and its checkpoint. It returns the offset behind it.
+func (w *walk) vouched(scan *segment.Scanner) (end int64, err error) {
+	tree, index := w.tree.Clone(), w.size()
+	for {
+		at := scan.Offset()
+		f, err := scan.Next()
+		var damage *segment.DamageError
+		switch {
+		case errors.As(err, &damage):
+			return 0, &flaw{code: DamagedFrame, index: w.blame(index, damage), offset: at, detail: damage.Error()}
+		case errors.Is(err, io.EOF), errors.Is(err, segment.ErrZeros):
+			if index > w.size() {
+				return 0, &flaw{code: UnsignedTail, index: w.size(), offset: at, detail: "the log ends with records that no checkpoint covers"}
+			}
+			return 0, err
+		case err != nil:
+			return 0, err
+		}
+		if f.Kind == segment.FrameCheckpoint {
+			if err := w.checkpoint(f.Payload, &tree); err != nil {
+				err.offset = at
+				return 0, err
+			}
+			w.tree, w.root = tree, tree.Root()
+			w.checkpoints++
+			return f.End, nil
+		}
+		if err := w.story.form(index, f.Payload); err != nil {
+			err.offset = at
+			return 0, err
+		}
+		var leaf model.Digest
+		leaf, w.scratch = checkpoint.LeafHash(f.Payload, w.scratch)
+		tree.Append(leaf)
+		index++
+	}
+}
+
+// blame returns the index of a damaged frame: of its record, or where it says
+// that it is a checkpoint, or is cut off before it says what it is, of the first
+// record that it would vouch for.
+func (w *walk) blame(index uint64, damage *segment.DamageError) uint64 {
+	var head [segment.FrameOverhead]byte
+	n, _ := w.whole.File.ReadAt(head[:], damage.Offset)
+	if n < len(head) || segment.FrameKind(head[n-1]) == segment.FrameCheckpoint {
+		return w.size()
+	}
+	return index
+}
+
+// checkpoint checks what a checkpoint states of the records before it.
+func (w *walk) checkpoint(signed []byte, tree *checkpoint.Tree) *flaw {
+	c, signer, hash, err := checkpoint.Peek(signed)
+	if err != nil {
+		return flawAt(w.size(), BadCheckpoint, "%s", err)
+	}
+	if w.logKey == nil {
+		if f := w.chooseKey(signer, hash); f != nil {
+			return f
+		}
+	}
+	if _, err := checkpoint.Open(signed, w.logKey.verifier); err != nil {
+		return flawAt(w.size(), BadSignature, "%s", err)
+	}
+	switch {
+	case c.Origin != w.origin:
+		return flawAt(w.size(), BadCheckpoint, "it is of the log %q, the segment of %q", c.Origin, w.origin)
+	case c.Origin != checkpoint.Origin(signer, w.story.execution):
+		return flawAt(w.size(), OtherExecution, "the log %q is not of the execution %s", c.Origin, w.story.execution)
+	case c.Size != tree.Size():
+		return flawAt(w.size(), BadCheckpoint, "it states %d records, there are %d", c.Size, tree.Size())
+	case c.Size == w.size():
+		return flawAt(w.size(), BadCheckpoint, "it covers no record that the one before does not")
+	case c.Root != tree.Root():
+		return flawAt(w.size(), BadCheckpoint, "it states the root %s, the records have %s", c.Root, tree.Root())
+	}
+	return w.against(c)
+}
+
+// against holds a good checkpoint of the log against the one given. What was
+// ever signed for a log is in it, so the given one must be met exactly.
+func (w *walk) against(c checkpoint.Checkpoint) *flaw {
+	if w.given == nil || w.met || c.Size < w.given.Size {
+		return nil
+	}
+	if c != *w.given {
+		return flawAt(w.size(), Forked, "the checkpoint given has %d records under the root %s, the log has %d under %s", w.given.Size, w.given.Root, c.Size, c.Root)
+	}
+	w.met = true
+	return nil
+}
+
+// chooseKey finds the key that the first checkpoint says it is signed by: among
+// the trusted ones, else among those that the log names itself.
+func (w *walk) chooseKey(signer string, hash uint32) *flaw {
+	for _, vkeys := range [][]string{w.trust, w.candidates} {
+		for _, vkey := range vkeys {
+			k, err := newKey(vkey)
+			if err == nil && roleOf(vkey) == roleLog && k.verifier.Name() == signer && k.verifier.KeyHash() == hash {
+				w.logKey = &k
+				w.openGiven()
+				return nil
+			}
+		}
+	}
+	if len(w.candidates) == 0 {
+		return flawAt(w.size(), BadKey, "the log does not start with the key that signs it, %s+%08x", signer, hash)
+	}
+	return flawAt(w.size(), BadSignature, "signed by %s+%08x, which the log does not name as its key", signer, hash)
+}
+
+// openGiven reads the checkpoint that the caller brought.
+func (w *walk) openGiven() {
+	if w.opts.Checkpoint == nil {
+		return
+	}
+	c, err := checkpoint.Open(w.opts.Checkpoint, w.logKey.verifier)
+	switch {
+	case err != nil:
+		w.lack("the checkpoint given cannot be used: %s", err)
+	case c.Origin != w.origin:
+		w.lack("the checkpoint given is of another log, %q", c.Origin)
+	default:
+		w.given, w.met = &c, c.Size == 0
+	}
+}
+
+// meaning holds the records of a vouched flush against what they mean.
+func (w *walk) meaning() error {
+	for index := w.story.next; ; index++ {
+		f, err := w.second.Next()
+		if err != nil {
+			return fmt.Errorf("reading again what was verified: %w", err)
+		}
+		var bad *flaw
+		if f.Kind == segment.FrameCheckpoint {
+			bad = w.story.settle()
+		} else {
+			bad = w.story.record(index, f.Payload)
+		}
+		if bad != nil {
+			bad.offset = f.Offset
+			return bad
+		}
+		if f.Kind == segment.FrameCheckpoint {
+			return nil
+		}
+	}
+}
+
+// finish checks what only the end of the log tells.
+func (w *walk) finish() error {
+	if w.size() == 0 {
+		if w.opts.Open {
+			w.lack("a record: the log is empty")
+			return nil
+		}
+		return flawAt(0, NotClosed, "the log is empty")
+	}
+	if w.given != nil && !w.met {
+		return flawAt(w.size(), RolledBack, "the log has %d records, the checkpoint given %d", w.size(), w.given.Size)
+	}
+	if f := w.story.end(); f != nil {
+		return f
+	}
+	return nil
+}
+
+func (w *walk) result(err error) Result {
+	s := &w.story
+	r := Result{
+		Execution: s.execution, Origin: w.origin, Records: w.size(), Checkpoints: w.checkpoints, Root: w.root,
+		Phase: s.phase, Leases: s.lease.seq, Actions: s.allowed, FirstWall: s.firstWall, LastWall: s.last.wall,
+		Keys: s.keyList(), Engines: s.engines, Notes: w.notes,
+	}
+	var f *flaw
+	switch {
+	case errors.As(err, &f):
+		r.Verdict, r.Reason, r.Detail, r.Difference = Invalid, f.code, f.detail, f.difference
+		r.Index = &f.index
+		r.Segment = w.name
+		if f.offset >= 0 {
+			r.Offset = &f.offset
+		}
+		return r
+	case err != nil:
+		w.lack("the log itself: %s", strings.TrimPrefix(err.Error(), "open "))
+	default:
+		r.Replayed = s.replay != nil
+	}
+	r.Missing, r.Difference = w.missing, w.difference
+	r.Verdict = Valid
+	if len(w.missing) > 0 {
+		r.Verdict = Unverifiable
+	}
+	return r
+}
