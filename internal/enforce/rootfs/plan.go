@@ -147,6 +147,9 @@ func settle(mounts []Mount) ([]Mount, error) {
 		switch {
 		case nothing && !covered:
 			continue // not there anyway
+		case covered && m.Kind == KindBind && above.Kind == KindBind &&
+			m.Read == above.Read && m.Write == above.Write && m.Execute == above.Execute:
+			continue // as it is around it
 		case m.Kind == KindBind && (nothing || covered && above.Read && !m.Read):
 			m = Mount{Kind: KindEmpty, Path: m.Path, Dir: m.Dir}
 		}

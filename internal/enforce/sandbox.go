@@ -1,0 +1,395 @@
+package enforce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/writ-run/writ/internal/enforce/cgroup"
+	"github.com/writ-run/writ/internal/model"
+)
+
+// Cause is why a workload ended.
+type Cause uint8
+
+const (
+	CauseItself   Cause = iota // it exited, or a signal of somebody else's ended it
+	CauseDeadline              // the guard killed it at the deadline
+	CauseOrder                 // Kill or Close
+	CauseGovernor              // the governor was gone before the release
+	CauseGuard                 // the guard died, and the kernel killed the workload
+)
+
+func (c Cause) String() string {
+	if names := []string{"itself", "deadline", "order", "governor", "guard"}; int(c) < len(names) {
+		return names[c]
+	}
+	return fmt.Sprintf("cause %d", uint8(c))
+}
+
+// Exit is how the workload's first process ended.
+type Exit struct {
+	Code   int         // its exit code, or 128 and the signal, as a shell gives it
+	Signal unix.Signal // 0 if it exited
+	Cause  Cause
+}
+
+// EventKind says what happened to a workload.
+type EventKind uint8
+
+const (
+	EventStopped   EventKind = iota + 1 // a signal (Ctrl-Z) stopped the first process
+	EventContinued                      // after that, it was continued
+	EventLapsed                         // the guard froze the workload at the deadline
+	EventThawed                         // the guard thawed it
+)
+
+// Event is something that the governor may want to answer.
+type Event struct {
+	Kind   EventKind
+	Signal unix.Signal // with EventStopped
+}
+
+// ErrGuard is returned for a workload that ended because its guard did.
+var ErrGuard = errors.New("the guard died; the kernel killed the workload")
+
+// Sandbox is an armed execution. Its methods may be called from any goroutine.
+type Sandbox struct {
+	tier     model.Tier
+	spec     Spec
+	group    *cgroup.Group // nil without control groups
+	page     *page
+	control  int // socket to the guard
+	launch   int // socket to the launcher, until it is the workload
+	guard    *os.Process
+	guardFd  int // pidfd
+	mainFd   int // pidfd of the workload's first process
+	mainPID  int
+	words    *os.File // last words of a crashed guard
+	listener *os.File
+	armed    armed
+	notes    notes
+	skipped  []string
+	terminal *terminal
+	events   chan Event
+	done     chan struct{} // closed when nothing of the execution is left
+	exit     Exit          // valid after done
+	err      error
+
+	mu       sync.Mutex
+	released bool
+	closed   bool
+	ordered  bool // Kill was called
+	kicks    uint64
+	waiting  map[uint64]chan struct{} // for the answer to a kick
+	release  chan bool                // answer to a release
+}
+
+// Listener is the seccomp listener on which the workload's execve, execveat
+// and connect wait. It belongs to the Sandbox, which closes it.
+func (s *Sandbox) Listener() *os.File { return s.listener }
+
+// Tier is what was armed.
+func (s *Sandbox) Tier() model.Tier { return s.tier }
+
+// MainPID is the workload's first process in this process's PID namespace.
+func (s *Sandbox) MainPID() int { return s.mainPID }
+
+// GuardPID is the guard in this process's PID namespace.
+func (s *Sandbox) GuardPID() int { return s.guard.Pid }
+
+// Program is the path of the program as the workload will run it.
+func (s *Sandbox) Program() string { return s.armed.Path }
+
+// Skipped are the optional places that were not there.
+func (s *Sandbox) Skipped() []string { return s.skipped }
+
+// Events tells of stops and of the deadline. It is closed when the execution
+// has ended. Of events that nobody takes, the oldest are lost.
+func (s *Sandbox) Events() <-chan Event { return s.events }
+
+// Done is closed when nothing of the execution runs any more.
+func (s *Sandbox) Done() <-chan struct{} { return s.done }
+
+// SetDeadline moves the deadline: from freezeAt on the workload is frozen,
+// from killAt on it is dead, both on the clock of Now. A workload frozen at
+// the last deadline goes on if the new one is to come. Before the first call
+// the deadline is long past.
+func (s *Sandbox) SetDeadline(freezeAt, killAt int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	earlier := freezeAt < s.page.freezeAt.Load() || killAt < s.page.killAt.Load()
+	// The guard must not see a new freezeAt with an old killAt behind it.
+	s.page.killAt.Store(max(freezeAt, killAt))
+	s.page.freezeAt.Store(freezeAt)
+	if earlier || s.page.frozen.Load() != 0 {
+		_ = sendMsg(s.control, msgKick, 0)
+	}
+}
+
+// Deadline gives what SetDeadline set last.
+func (s *Sandbox) Deadline() (freezeAt, killAt int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return 0, 0
+	}
+	return s.page.freezeAt.Load(), s.page.killAt.Load()
+}
+
+// Release lets the workload start. The guard refuses if the deadline is not to
+// come. It does not wait for the workload's execve, which waits at the
+// Listener like any other: if that fails, Wait says so.
+func (s *Sandbox) Release(ctx context.Context) error {
+	s.mu.Lock()
+	if s.closed || s.released {
+		s.mu.Unlock()
+		return &Error{Op: "releasing the workload", Err: errors.New("it was released or closed before")}
+	}
+	s.released = true
+	s.terminal.give(s.mainPID)
+	err := sendMsg(s.control, msgRelease, 0)
+	s.mu.Unlock()
+	if err != nil {
+		return &Error{Op: "releasing the workload", Err: err}
+	}
+	select {
+	case ok := <-s.release:
+		if !ok {
+			return &Error{Op: "releasing the workload", Err: errors.New("the guard refused: there is no deadline to come, or it is paused")}
+		}
+		return nil
+	case <-s.done:
+		return &Error{Op: "releasing the workload", Err: errors.New("it has ended")}
+	case <-ctx.Done():
+		return &Error{Op: "releasing the workload", Err: ctx.Err()}
+	}
+}
+
+// Freeze stops every process of the workload until Thaw, whatever becomes of
+// the deadline. After it has returned without an error, none executes another
+// instruction of its own.
+func (s *Sandbox) Freeze(ctx context.Context) error {
+	var err error
+	s.mu.Lock()
+	if !s.closed {
+		s.page.paused.Store(1)
+		if s.group != nil { // at once, not by way of the guard
+			err = s.group.Freeze()
+			_ = sendMsg(s.control, msgKick, 0)
+		}
+	}
+	s.mu.Unlock()
+	if s.group == nil {
+		err = s.Ping(ctx)
+	}
+	if err != nil && !s.ended() {
+		return &Error{Op: "freezing the workload", Err: err}
+	}
+	return nil
+}
+
+// Thaw undoes Freeze. The workload goes on if the deadline is to come.
+func (s *Sandbox) Thaw(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.closed {
+		s.page.paused.Store(0)
+	}
+	s.mu.Unlock()
+	if err := s.Ping(ctx); err != nil {
+		return &Error{Op: "thawing the workload", Err: err}
+	}
+	return nil
+}
+
+// Frozen tells whether the workload is frozen, and since when.
+func (s *Sandbox) Frozen() (since int64, frozen bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.page.frozen.Load() == 0 {
+		return 0, false
+	}
+	return s.page.frozenAt.Load(), true
+}
+
+// Ping waits until the guard has looked at the clock and the deadline once
+// more. An error means that it does not answer.
+func (s *Sandbox) Ping(ctx context.Context) error {
+	answer := make(chan struct{})
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return &Error{Op: "asking the guard", Err: os.ErrClosed}
+	}
+	s.kicks++
+	n := s.kicks
+	s.waiting[n] = answer
+	err := sendMsg(s.control, msgKick, n)
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.waiting, n)
+		s.mu.Unlock()
+	}()
+	if err != nil {
+		return &Error{Op: "asking the guard", Err: err}
+	}
+	select {
+	case <-answer:
+		return nil
+	case <-s.done:
+		return &Error{Op: "asking the guard", Err: os.ErrProcessDone}
+	case <-ctx.Done():
+		return &Error{Op: "asking the guard", Err: ctx.Err()}
+	}
+}
+
+// Kill kills everything of the workload, and returns when nothing is left or
+// ctx has ended. If the guard does not do it in half a second, the kernel is
+// asked directly. Killing what has ended is not an error.
+func (s *Sandbox) Kill(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.closed && !s.ended() {
+		s.ordered = true
+		if s.group != nil {
+			_ = sendMsg(s.control, msgKill, 0)
+			_ = s.group.Kill()
+		} else if sendMsg(s.control, msgKill, 0) != nil {
+			_ = unix.PidfdSendSignal(s.guardFd, unix.SIGKILL, nil, 0)
+		}
+	}
+	s.mu.Unlock()
+	patience := time.NewTimer(500 * time.Millisecond)
+	defer patience.Stop()
+	for {
+		select {
+		case <-s.done:
+			return nil
+		case <-patience.C:
+			s.mu.Lock()
+			if !s.closed {
+				_ = unix.PidfdSendSignal(s.guardFd, unix.SIGKILL, nil, 0)
+			}
+			s.mu.Unlock()
+		case <-ctx.Done():
+			return &Error{Op: "killing the workload", Err: ctx.Err()}
+		}
+	}
+}
+
+// Signal sends a signal to the workload's first process. One that has ended
+// is not an error.
+func (s *Sandbox) Signal(sig unix.Signal) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.ended() {
+		return nil
+	}
+	if err := unix.PidfdSendSignal(s.mainFd, sig, nil, 0); err != nil && err != unix.ESRCH {
+		return &Error{Op: "sending signal", Subject: sig.String(), Err: err}
+	}
+	return nil
+}
+
+// SignalGroup sends a signal to the workload's first process group, as a
+// terminal does.
+func (s *Sandbox) SignalGroup(sig unix.Signal) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.ended() {
+		return nil
+	}
+	if err := sendMsg(s.control, msgSignal, uint64(sig)); err != nil && err != unix.EPIPE {
+		return &Error{Op: "sending signal", Subject: sig.String(), Err: err}
+	}
+	return nil
+}
+
+// Foreground gives the terminal to the workload, and Background takes it back,
+// as a shell does when a job goes on or has stopped. They do nothing where
+// stdin is not the terminal of this process's session.
+func (s *Sandbox) Foreground() { s.terminal.give(s.mainPID) }
+func (s *Sandbox) Background() { s.terminal.take() }
+
+// Pids lists the processes of the workload, in this process's PID namespace,
+// ascending.
+func (s *Sandbox) Pids() ([]int, error) {
+	if s.ended() {
+		return nil, nil
+	}
+	if s.group != nil {
+		return s.group.Pids()
+	}
+	return namespacePids(s.guard.Pid)
+}
+
+// Wait waits until the workload has ended and nothing of it is left. The error
+// is an *ExecError if the program could not be run, ErrGuard if the guard
+// died, and else about waiting.
+func (s *Sandbox) Wait(ctx context.Context) (Exit, error) {
+	select {
+	case <-s.done:
+		return s.exit, s.err
+	case <-ctx.Done():
+		return Exit{}, &Error{Op: "waiting for the workload", Err: ctx.Err()}
+	}
+}
+
+func (s *Sandbox) ended() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// Close kills the workload if it runs, and removes all that was made for it.
+// It may be called again.
+func (s *Sandbox) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := s.Kill(ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	s.page.unmap()
+	for _, fd := range []int{s.control, s.launch, s.guardFd, s.mainFd} {
+		_ = unix.Close(fd)
+	}
+	_ = s.words.Close()
+	_ = s.listener.Close()
+	if s.group != nil {
+		if err := s.group.Remove(ctx); err != nil {
+			return &Error{Op: "cleaning up", Err: err}
+		}
+	}
+	return nil
+}
+
+// Reap cleans up what a dead governor left of an execution: it kills what is
+// in its control groups, and removes them. A guard without control groups
+// cleans up by itself. The caller knows that no governor is alive for id.
+func Reap(ctx context.Context, id string) error {
+	host, err := cgroup.Find()
+	if err != nil {
+		return &Error{Op: "reaping", Subject: id, Err: err}
+	}
+	if err := host.Reap(ctx, id); err != nil {
+		return &Error{Op: "reaping", Subject: id, Err: err}
+	}
+	return nil
+}
