@@ -107,8 +107,8 @@ func encodeEnvelope(e *dsse.Envelope) ([]byte, error) {
 
 // Unseal checks an envelope that Seal made and decodes its predicate into
 // into, a pointer. The signing key must be trusted and have one of the roles.
-// Any other encoding of the same envelope, unknown or duplicate fields, more
-// than one signature and trailing bytes are ErrMalformed.
+// Any other encoding of the same envelope or statement, unknown, duplicate or
+// missing fields, more than one signature and trailing bytes are ErrMalformed.
 func Unseal(envelope []byte, trust *Trust, predicateType string, into any, roles ...Role) (Sealed, error) {
 	fail := func(kind error, format string, args ...any) (Sealed, error) {
 		return Sealed{}, fmt.Errorf("%w: %s", kind, fmt.Sprintf(format, args...))
@@ -169,6 +169,13 @@ func Unseal(envelope []byte, trust *Trust, predicateType string, into any, roles
 	}
 	if err := json.Unmarshal(s.Predicate, into, json.RejectUnknownMembers(true)); err != nil {
 		return fail(ErrMalformed, "%v", err)
+	}
+	s.Predicate, err = json.Marshal(into, json.Deterministic(true))
+	if err != nil {
+		return fail(ErrMalformed, "%v", err)
+	}
+	if again, err := json.Marshal(s, json.Deterministic(true)); err != nil || !bytes.Equal(again, payload) {
+		return fail(ErrMalformed, "the statement is not in the one accepted encoding")
 	}
 	return out, nil
 }
