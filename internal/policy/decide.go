@@ -5,6 +5,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/cedar-policy/cedar-go"
@@ -36,52 +37,83 @@ func (l *Loaded) Decide(request model.Request) model.Decision {
 // decide evaluates the rules that the index names or, for tests and
 // explanations, all of them.
 func (l *Loaded) decide(request *model.Request, indexed bool) (d model.Decision) {
-	s := selection{rules: l.rules, at: -1}
+	w := workspaces.Get().(*workspace)
+	s, q := &w.selection, &w.question
 	defer func() {
 		if r := recover(); r != nil { // cedar-go's: a panic decides nothing, and its text may hold addresses
 			d = model.Decision{Reason: model.ReasonPolicyError}
 			if s.at >= 0 {
-				d.Errors = []model.PolicyError{{Policy: l.rules[s.at].ref, Message: messagePanic}}
+				d.Errors = []model.PolicyError{{Policy: s.entries[s.at].ref, Message: messagePanic}}
 			}
 		}
+		w.release()
 	}()
-	q, why := newQuestion(request)
-	if why != "" {
+	s.at = -1
+	w.request = *request // a copy, so that the caller's need not go to the heap
+	if why := q.ask(&w.request); why != "" {
 		return model.Decision{Reason: model.ReasonBadRequest}
 	}
 	if indexed {
-		s.places = l.index.candidates(q)
+		s.entries, s.places = l.index.candidates(q, s.places[:0])
 	} else {
-		s.places = l.everything()
+		s.entries, s.places = l.everything()
 	}
-	verdict, diagnostic := cedar.Authorize(&s, q, q.cedar)
+	q.prepare(s.needs())
+	verdict, diagnostic := cedar.Authorize(s, q, q.cedar)
 	switch {
 	case q.err != nil:
 		return model.Decision{Reason: model.ReasonBadRequest}
 	case len(diagnostic.Errors) > 0:
-		return l.failed(&s, verdict, diagnostic)
+		return l.failed(s, verdict, diagnostic)
 	case verdict == cedar.Allow:
-		return l.allowed(&s, diagnostic)
+		return l.allowed(s, diagnostic)
 	case len(diagnostic.Reasons) > 0:
-		return l.forbidden(&s, request.Kind, diagnostic)
+		return l.forbidden(s, w.request.Kind, diagnostic)
 	}
 	return model.Decision{Reason: model.ReasonNoPermit}
 }
 
-func (l *Loaded) everything() []int32 {
-	places := make([]int32, len(l.rules))
-	for i := range places {
-		places[i] = int32(i)
+// workspace is what one decision needs while it is made. It is used again, which
+// keeps the garbage collector, and with it the slowest decisions, out of the way.
+type workspace struct {
+	request   model.Request
+	question  question
+	selection selection
+}
+
+var workspaces = sync.Pool{New: func() any { return new(workspace) }}
+
+func (w *workspace) release() {
+	places := w.selection.places[:0]
+	*w = workspace{} // keeps nothing of the request
+	if cap(places) <= 256 {
+		w.selection.places = places
 	}
-	return places
+	workspaces.Put(w)
+}
+
+// everything selects all rules as they were written.
+func (l *Loaded) everything() (entries []entry, places []int32) {
+	for i, r := range l.rules {
+		entries = append(entries, entry{rule: r, residual: r.policy, needs: needsAll})
+		places = append(places, int32(i))
+	}
+	return entries, places
 }
 
 // selection hands the chosen rules to cedar-go in the bundle's order: the maps
 // that it would otherwise use iterate in a random one.
 type selection struct {
-	rules  []*rule
-	places []int32
-	at     int32 // the rule being evaluated
+	entries []entry
+	places  []int32
+	at      int32 // the one being evaluated
+}
+
+func (s *selection) needs() (n needs) {
+	for _, place := range s.places {
+		n = n.or(s.entries[place].needs)
+	}
+	return n
 }
 
 // All implements cedar.PolicyIterator.
@@ -89,8 +121,8 @@ func (s *selection) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
 	return func(yield func(cedar.PolicyID, *cedar.Policy) bool) {
 		for _, place := range s.places {
 			s.at = place
-			r := s.rules[place]
-			if !yield(cedar.PolicyID(r.ref.ID), r.policy) {
+			e := &s.entries[place]
+			if !yield(cedar.PolicyID(e.ref.ID), e.residual) {
 				return
 			}
 		}
@@ -103,7 +135,7 @@ func (s *selection) find(n int, id func(int) cedar.PolicyID) []*rule {
 	next := 0
 	for i := range n {
 		for ; next < len(s.places); next++ {
-			if r := s.rules[s.places[next]]; cedar.PolicyID(r.ref.ID) == id(i) {
+			if r := s.entries[s.places[next]].rule; cedar.PolicyID(r.ref.ID) == id(i) {
 				found = append(found, r)
 				next++
 				break

@@ -2,7 +2,10 @@ package policy
 
 import (
 	"slices"
+	"strings"
 
+	"github.com/cedar-policy/cedar-go"
+	cedarast "github.com/cedar-policy/cedar-go/ast"
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 
@@ -15,29 +18,43 @@ import (
 // and stops at the first that is false, and what the index reads of them, as far
 // as it reads, cannot fail.
 type index struct {
-	rules  []*rule
 	tables [model.ActionDelegate + 1][model.ResourceAgent + 1]*table
 }
 
+// entry is a rule as it is evaluated for one action and kind of resource: what
+// of its head is certain, because the index found it by that, is left out.
+type entry struct {
+	*rule
+	residual *cedar.Policy
+	needs    needs
+}
+
 // table holds the rules of one action and kind of resource by the first thing
-// they ask for. Every rule is in one list; lists hold places in index.rules.
+// they ask for. Every rule is in one list; lists hold places in entries, which
+// are in the bundle's order.
 type table struct {
+	entries []entry
+
 	resources  map[types.EntityUID][]int32 // resource == or in this
 	principals map[types.EntityUID][]int32 // principal == or in this
-	fields     []fieldTable                // attribute of the resource or context == this
+	fields     []fieldTable                // attribute == this
 	others     []int32
 }
 
 type fieldTable struct {
 	field  field
+	names  []types.String
 	values map[types.Value][]int32 // String, Long and Boolean only
 }
 
-// field is an attribute of the resource or the context.
+// field is an attribute of the resource or the context, or of a record in it:
+// names joined by dots.
 type field struct {
 	context bool
-	name    types.String
+	path    string
 }
+
+const maxFieldDepth = 4
 
 // resourceKinds are the entity types of resources, by kind.
 var resourceKinds = [model.ResourceAgent + 1]types.EntityType{
@@ -45,36 +62,42 @@ var resourceKinds = [model.ResourceAgent + 1]types.EntityType{
 	model.ResourceHost: typeHost, model.ResourceTool: typeTool, model.ResourceModel: typeModel, model.ResourceAgent: typeAgent,
 }
 
-func newIndex(rules []*rule) index {
-	x := index{rules: rules}
+func newIndex(rules []*rule) (x index) {
 	for k := model.ActionStart; k.Valid(); k++ {
 		for _, t := range theChecker().resourceTypes(k) {
-			kind := slices.Index(resourceKinds[:], t)
-			x.tables[k][kind] = newTable(rules, k, t)
+			kind := model.ResourceKind(slices.Index(resourceKinds[:], t))
+			x.tables[k][kind] = newTable(rules, k, kind)
 		}
 	}
 	return x
 }
 
-func newTable(rules []*rule, action model.ActionKind, resource types.EntityType) *table {
+func newTable(rules []*rule, action model.ActionKind, kind model.ResourceKind) *table {
 	t := &table{resources: map[types.EntityUID][]int32{}, principals: map[types.EntityUID][]int32{}}
-	for i, r := range rules {
+	for _, r := range rules {
 		if !r.actions.has(action) {
 			continue
 		}
-		key := keyOf(r.ast, resource)
-		place := int32(i)
+		key := keyOf(r.ast, resourceKinds[kind])
+		if key.never {
+			continue
+		}
+		residual := *r.ast // shares the conditions, which nobody changes
+		residual.Action = ast.ScopeTypeAll{}
+		place := int32(len(t.entries))
 		switch {
-		case key.never:
 		case key.resource != nil:
 			t.resources[*key.resource] = append(t.resources[*key.resource], place)
+			residual.Resource = ast.ScopeTypeAll{} // where the key is a condition's, the head has no entity
 		case key.principal != nil:
 			t.principals[*key.principal] = append(t.principals[*key.principal], place)
+			residual.Principal = ast.ScopeTypeAll{}
 		case key.value != nil:
 			t.addField(key.field, key.value, place)
 		default:
 			t.others = append(t.others, place)
 		}
+		t.entries = append(t.entries, entry{rule: r, residual: cedar.NewPolicyFromAST((*cedarast.Policy)(&residual)), needs: needsOf(&residual, action, kind)})
 	}
 	return t
 }
@@ -86,7 +109,11 @@ func (t *table) addField(f field, v types.Value, place int32) {
 			return
 		}
 	}
-	t.fields = append(t.fields, fieldTable{field: f, values: map[types.Value][]int32{v: {place}}})
+	names := make([]types.String, 0, maxFieldDepth)
+	for part := range strings.SplitSeq(f.path, ".") {
+		names = append(names, types.String(part))
+	}
+	t.fields = append(t.fields, fieldTable{field: f, names: names, values: map[types.Value][]int32{v: {place}}})
 }
 
 // key is what a rule asks for first. Only the first that is set counts, in the
@@ -173,22 +200,52 @@ func (k *key) equals(left, right ast.IsNode, resource types.EntityType) bool {
 	default:
 		return false
 	}
-	access, ok := left.(ast.NodeTypeAccess)
-	if !ok {
-		return false
-	}
-	variable, ok := access.Arg.(ast.NodeTypeVariable)
-	if !ok || variable.Name != "resource" && variable.Name != "context" {
-		return false
-	}
+	f, names, ok := fieldOf(left)
 	// A required attribute of a request that fits the schema is always there.
-	if !theChecker().required(variable.Name == "context", access.Value, resource) {
+	if !ok || !theChecker().required(f.context, names, resource) {
 		return false
 	}
 	if k.value == nil {
-		k.field, k.value = field{context: variable.Name == "context", name: access.Value}, literal.Value
+		k.field, k.value = f, literal.Value
 	}
 	return true
+}
+
+// fieldOf reads resource.a.b or context.a.b.
+func fieldOf(n ast.IsNode) (f field, names []types.String, ok bool) {
+	for range maxFieldDepth {
+		access, isAccess := n.(ast.NodeTypeAccess)
+		if !isAccess || strings.Contains(string(access.Value), ".") {
+			break
+		}
+		names = append(names, access.Value)
+		n = access.Arg
+	}
+	variable, isVariable := n.(ast.NodeTypeVariable)
+	if !isVariable || len(names) == 0 || variable.Name != "resource" && variable.Name != "context" {
+		return field{}, nil, false
+	}
+	slices.Reverse(names)
+	parts := make([]string, len(names))
+	for i, name := range names {
+		parts[i] = string(name)
+	}
+	return field{context: variable.Name == "context", path: strings.Join(parts, ".")}, names, true
+}
+
+// get reads a field of a request.
+func (f *fieldTable) get(q *question) types.Value {
+	var v types.Value
+	if f.field.context {
+		v = q.contextValue(f.names[0])
+	} else {
+		v = q.resourceValue(f.names[0])
+	}
+	for _, name := range f.names[1:] {
+		r, _ := v.(types.Record)
+		v, _ = r.Get(name)
+	}
+	return v
 }
 
 func (k *key) variable(n ast.IsNode, uid types.EntityUID, resource types.EntityType, equal bool) bool {
@@ -216,21 +273,16 @@ func literalEntity(n ast.IsNode) (types.EntityUID, bool) {
 	return uid, ok
 }
 
-// candidates returns the places of the rules that can match, ascending.
-func (x *index) candidates(q *question) []int32 {
-	kind := q.request.Resource.Kind
-	t := x.tables[q.request.Kind][kind]
+// candidates returns the entries of the table that a request belongs to, and
+// appends to places those of the rules that can match, ascending.
+func (x *index) candidates(q *question, places []int32) ([]entry, []int32) {
+	t := x.tables[q.request.Kind][q.request.Resource.Kind]
 	if t == nil {
-		return nil
+		return nil, places
 	}
-	places := make([]int32, 0, 32)
 	places = append(places, t.others...)
 	if len(t.resources) > 0 {
-		places = append(places, t.resources[q.cedar.Resource]...)
-		resource, _ := q.Get(q.cedar.Resource)
-		for parent := range resource.Parents.All() {
-			places = append(places, t.resources[parent]...)
-		}
+		q.eachParent(func(uid types.EntityUID) { places = append(places, t.resources[uid]...) })
 	}
 	if len(t.principals) > 0 {
 		places = append(places, t.principals[q.cedar.Principal]...)
@@ -238,18 +290,11 @@ func (x *index) candidates(q *question) []int32 {
 	}
 	for i := range t.fields {
 		f := &t.fields[i]
-		record := q.cedar.Context
-		if !f.field.context {
-			resource, _ := q.Get(q.cedar.Resource)
-			record = resource.Attributes
-		}
-		if v, ok := record.Get(f.field.name); ok {
-			switch v.(type) {
-			case types.String, types.Long, types.Boolean:
-				places = append(places, f.values[v]...)
-			}
+		switch v := f.get(q).(type) {
+		case types.String, types.Long, types.Boolean: // what can be a key of a map
+			places = append(places, f.values[v]...)
 		}
 	}
-	slices.Sort(places) // parents come in the order of a map
-	return places
+	slices.Sort(places)
+	return t.entries, places
 }

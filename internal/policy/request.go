@@ -22,6 +22,10 @@ type question struct {
 	addr     netip.Addr // its address, if it is named by one
 	loopback bool
 
+	plain      bool         // all conditions hold, with no more to be said of them
+	conditions types.Record // made when first read, unless plain
+	needs      needs
+
 	principal, resource, execution types.Entity
 	asked                          uint8 // which of the three have been made
 	err                            error // an entity did not fit the schema
@@ -33,34 +37,38 @@ const (
 	askedExecution
 )
 
-// newQuestion puts a request into Cedar's terms. why says what makes it none
-// that the schema has; it is "" where the request will do.
+// newQuestion is ask on a new question.
 func newQuestion(r *model.Request) (q *question, why string) {
+	q = new(question)
+	return q, q.ask(r)
+}
+
+// ask puts a request into Cedar's terms. why says what makes it none that the
+// schema has; it is "" where the request will do.
+func (q *question) ask(r *model.Request) (why string) {
 	if !r.Kind.Valid() {
-		return nil, "there is no such action"
+		return "there is no such action"
 	}
-	if r.Submission == nil {
-		return nil, "it belongs to no execution"
+	s := r.Submission
+	if s == nil {
+		return "it belongs to no execution"
 	}
-	if r.Submission.Agent == "" || r.Submission.Operator == "" || r.Submission.Execution == "" {
-		return nil, "its execution has no agent, no operator or no ID"
+	if s.Agent == "" || s.Operator == "" || s.Execution == "" {
+		return "its execution has no agent, no operator or no ID"
 	}
-	q = &question{request: r}
+	q.request = r
 	q.cedar.Action = actionUIDs[r.Kind]
 	q.cedar.Principal = types.EntityUID{Type: typeAgent, ID: types.String(r.Submission.Agent)}
 	var id string
 	var t types.EntityType
 	if t, id, why = q.resourceUID(); why != "" {
-		return nil, why
+		return why
 	}
 	q.cedar.Resource = types.EntityUID{Type: t, ID: types.String(id)}
-	if q.cedar.Context, why = q.context(); why != "" {
-		return nil, why
+	if !theChecker().shapes.applies[r.Kind][r.Resource.Kind] {
+		return "the action does not apply to such a resource"
 	}
-	if err := theChecker().request(q.cedar); err != nil {
-		return nil, err.Error()
-	}
-	return q, ""
+	return q.checkContext()
 }
 
 // resourceUID names the resource, or says what is wrong with it.
@@ -125,6 +133,8 @@ func (q *question) setHost(res *model.Resource) (why string) {
 	return ""
 }
 
+const conditionsName types.String = "conditions"
+
 // Texts that occur in every request, boxed once.
 var (
 	noReason     types.Value = types.String("")
@@ -137,7 +147,11 @@ var (
 		{Standing: model.Holds}, {Standing: model.Holds}, {Standing: model.Holds}, {Standing: model.Holds},
 		{Standing: model.Holds}, {Standing: model.Holds}, {Standing: model.Holds},
 	})
-	accessText = map[model.Access]types.Value{
+	tierText = [model.TierKernel + 1]types.Value{
+		model.TierCooperative: types.String("cooperative"), model.TierUser: types.String("user"), model.TierKernel: types.String("kernel"),
+	}
+	onlyConditions = types.NewRecord(types.RecordMap{conditionsName: allHold})
+	accessText     = map[model.Access]types.Value{
 		model.AccessRead: types.String("read"), model.AccessWrite: types.String("write"), model.AccessExecute: types.String("execute"),
 	}
 	accessContext = map[model.Access]types.Record{}
@@ -149,26 +163,39 @@ func init() {
 	}
 }
 
-// conditions returns the seven conditions as a record. What stands where in the
-// array is the condition of that place: a mislabelled one is refused.
-func (q *question) conditions() (r types.Record, why string) {
-	plain := true
-	for i := range q.request.Conditions {
-		c := &q.request.Conditions[i]
+// checkContext says what keeps the request from having a context, or "". It looks
+// at everything, whatever the policies read of it.
+func (q *question) checkContext() (why string) {
+	req := q.request
+	if req.Kind == model.ActionOpen {
+		return ""
+	}
+	q.plain = true
+	for i := range req.Conditions {
+		c := &req.Conditions[i]
 		if c.Condition != 0 && c.Condition != model.Condition(i+1) {
-			return r, "the conditions are out of order"
+			return "the conditions are out of order"
 		}
 		if c.Standing > model.Stale || !utf8.ValidString(c.Reason) {
-			return r, "a condition's standing is unknown"
+			return "a condition's standing is unknown"
 		}
 		if c.Standing != model.Holds || c.Reason != "" {
-			plain = false
+			q.plain = false
 		}
 	}
-	if plain {
-		return allHold, ""
+	if tier := req.Submission.Tier; tier < model.TierCooperative || tier > model.TierKernel {
+		return "the tier is unknown"
 	}
-	return conditionsRecord(&q.request.Conditions), ""
+	if req.Elapsed < 0 {
+		return "the time since admission is negative"
+	}
+	if !utf8.ValidString(req.Process.Executable) || !validTexts(req.Args) {
+		return "the asking program or an argument is not UTF-8"
+	}
+	if req.Kind == model.ActionHTTP && len(req.Args) != 2 {
+		return "an HTTP request has a method and a path"
+	}
+	return ""
 }
 
 func conditionsRecord(states *[model.NumConditions]model.ConditionState) types.Record {
@@ -186,50 +213,61 @@ func conditionsRecord(states *[model.NumConditions]model.ConditionState) types.R
 	return types.NewRecord(m)
 }
 
-// context makes the context record of the action.
-func (q *question) context() (r types.Record, why string) {
+// contextValue makes one attribute of the context.
+func (q *question) contextValue(name types.String) types.Value {
 	req := q.request
-	if req.Kind == model.ActionOpen {
-		return accessContext[req.Resource.Access], ""
-	}
-	conditions, why := q.conditions()
-	if why != "" {
-		return r, why
-	}
-	tier := req.Submission.Tier
-	if tier < model.TierCooperative || tier > model.TierKernel {
-		return r, "the tier is unknown"
-	}
-	if req.Elapsed < 0 {
-		return r, "the time since admission is negative"
-	}
-	m := make(types.RecordMap, 8)
-	m["conditions"] = conditions
-	m["tier"] = types.String(tier.String())
-	m["elapsedSeconds"] = types.Long(req.Elapsed / 1e9)
-	m["actions"] = types.Long(min(req.Actions, math.MaxInt64))
-	if req.Kind == model.ActionStart || req.Kind == model.ActionContinue {
-		return types.NewRecord(m), ""
-	}
-	if !utf8.ValidString(req.Process.Executable) || !validTexts(req.Args) {
-		return r, "the asking program or an argument is not UTF-8"
-	}
-	m["execution"] = types.EntityUID{Type: typeExecution, ID: types.String(req.Submission.Execution)}
-	m["program"] = types.String(req.Process.Executable)
-	switch req.Kind {
-	case model.ActionExec:
-		m["args"] = textSet(rest(req.Args))
-		m["command"] = types.String(commandLine(req.Args))
-	case model.ActionHTTP:
-		if len(req.Args) != 2 {
-			return r, "an HTTP request has a method and a path"
+	switch name {
+	case "access":
+		return accessText[req.Resource.Access]
+	case conditionsName:
+		if q.plain {
+			return allHold
 		}
-		m["method"] = types.String(req.Args[0])
-		m["path"] = types.String(req.Args[1])
-	case model.ActionCallTool, model.ActionCallModel, model.ActionDelegate:
-		m["args"] = textSet(req.Args)
+		if q.conditions.Len() == 0 {
+			q.conditions = conditionsRecord(&req.Conditions)
+		}
+		return q.conditions
+	case "tier":
+		return tierText[req.Submission.Tier]
+	case "elapsedSeconds":
+		return types.Long(req.Elapsed / 1e9)
+	case "actions":
+		return types.Long(min(req.Actions, math.MaxInt64))
+	case "execution":
+		return types.EntityUID{Type: typeExecution, ID: types.String(req.Submission.Execution)}
+	case "program":
+		return types.String(req.Process.Executable)
+	case "args":
+		if req.Kind == model.ActionExec {
+			return textSet(rest(req.Args))
+		}
+		return textSet(req.Args)
+	case "command":
+		return types.String(commandLine(req.Args))
+	case "method":
+		return types.String(req.Args[0])
+	case "path":
+		return types.String(req.Args[1])
 	}
-	return types.NewRecord(m), ""
+	return nil
+}
+
+// prepare makes what the policies to be evaluated can read of the context, and
+// holds it against the schema.
+func (q *question) prepare(n needs) {
+	q.needs = n
+	shape := theChecker().shapes.contexts[q.request.Kind]
+	switch {
+	case n.context == 0:
+		return
+	case q.request.Kind == model.ActionOpen:
+		q.cedar.Context = accessContext[q.request.Resource.Access]
+		return
+	case q.plain && n.context == shape.bit(conditionsName):
+		q.cedar.Context = onlyConditions
+		return
+	}
+	q.cedar.Context, q.err = shape.make(n.context, q.contextValue)
 }
 
 func rest(args []string) []string {

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -70,6 +69,7 @@ func actionKind(uid types.EntityUID) model.ActionKind {
 type checker struct {
 	schema    *resolved.Schema
 	validator *validate.Validator
+	shapes    shapes
 }
 
 var theChecker = sync.OnceValue(func() *checker {
@@ -82,7 +82,7 @@ var theChecker = sync.OnceValue(func() *checker {
 	if err != nil {
 		panic("policy: embedded schema: " + err.Error())
 	}
-	return &checker{schema: r, validator: validate.New(r, validate.WithStrict())}
+	return &checker{schema: r, validator: validate.New(r, validate.WithStrict()), shapes: newShapes(r)}
 })
 
 // policy returns what the strict validator has against p, sorted: it walks over
@@ -109,22 +109,6 @@ func (c *checker) policy(p *ast.Policy) (complaints []string) {
 	}
 	walk(c.validator.Policy("", p))
 	return slices.Sorted(maps.Keys(seen))
-}
-
-// request tells whether the schema has such a request.
-func (c *checker) request(r types.Request) error {
-	if err := c.validator.Request(r); err != nil {
-		return fmt.Errorf("request: %w", err)
-	}
-	return nil
-}
-
-// entity tells whether the schema has such an entity.
-func (c *checker) entity(e types.Entity) error {
-	if err := c.validator.Entity(e); err != nil {
-		return fmt.Errorf("entity %s: %w", e.UID, err)
-	}
-	return nil
 }
 
 // typeNames lists the schema's entity types as policies write them.
@@ -193,20 +177,41 @@ func (c *checker) resourceTypes(k model.ActionKind) []types.EntityType {
 }
 
 // required tells whether an attribute is there in every request: of the
-// resource type or, where context is set, of every action's context for it.
-func (c *checker) required(context bool, name types.String, resource types.EntityType) bool {
+// resource type or, where context is set, of the context of every action for
+// it. names lead to it through records.
+func (c *checker) required(context bool, names []types.String, resource types.EntityType) bool {
 	if !context {
-		e, ok := c.schema.Entities[resource]
-		a, has := e.Shape[name]
-		return ok && has && !a.Optional
+		return requiredIn(c.schema.Entities[resource].Shape, names)
 	}
+	found := false
 	for _, action := range c.schema.Actions {
 		if action.AppliesTo == nil || !slices.Contains(action.AppliesTo.Resources, resource) {
 			continue
 		}
-		if a, has := action.AppliesTo.Context[name]; has && a.Optional {
+		if _, has := action.AppliesTo.Context[names[0]]; !has {
+			continue // a policy that reads it there does not load
+		}
+		if !requiredIn(action.AppliesTo.Context, names) {
 			return false
 		}
+		found = true
 	}
-	return true
+	return found
+}
+
+func requiredIn(r resolved.RecordType, names []types.String) bool {
+	for i, name := range names {
+		a, has := r[name]
+		if !has || a.Optional {
+			return false
+		}
+		if i < len(names)-1 {
+			inner, ok := a.Type.(resolved.RecordType)
+			if !ok {
+				return false
+			}
+			r = inner
+		}
+	}
+	return len(names) > 0
 }
