@@ -1,3 +1,253 @@
 package enforce
 
-func probeMain() {}
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/writ-run/writ/internal/enforce/cgroup"
+	"github.com/writ-run/writ/internal/enforce/filter"
+	"github.com/writ-run/writ/internal/model"
+)
+
+// Answer is what a probe found. The zero Answer is that it found nothing out.
+type Answer uint8
+
+const (
+	ProbeFailed Answer = iota // it could not be found out: as good as absent
+	Absent
+	There
+)
+
+func (a Answer) String() string {
+	if names := []string{"probe failed", "absent", "there"}; int(a) < len(names) {
+		return names[a]
+	}
+	return fmt.Sprintf("answer %d", uint8(a))
+}
+
+// Feature is one thing that the host may offer.
+type Feature struct {
+	Name   string
+	Answer Answer
+	Detail string       // what was found, or why not
+	Effect string       // what its absence leads to
+	Mend   string       // how to get it
+	For    []model.Tier // the tiers that need it; none, if it only makes them better
+}
+
+// Report is what the host offers to this user.
+type Report struct{ Features []Feature }
+
+// Strongest is the strongest tier for which everything is there.
+func (r Report) Strongest() model.Tier {
+	for _, t := range []model.Tier{model.TierKernel, model.TierUser} {
+		if len(r.Missing(t)) == 0 {
+			return t
+		}
+	}
+	return model.TierCooperative
+}
+
+// Missing lists what a tier needs and does not have.
+func (r Report) Missing(t model.Tier) []Feature {
+	var list []Feature
+	for _, f := range r.Features {
+		if f.Answer != There && slices.Contains(f.For, t) {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+var (
+	kernelTier = []model.Tier{model.TierKernel}
+	userTier   = []model.Tier{model.TierUser}
+	bothTiers  = []model.Tier{model.TierKernel, model.TierUser}
+)
+
+// Probe finds out what the host offers by trying it, in processes that end at
+// once. At the end it arms a sandbox of each tier for which nothing is
+// missing: what works alone may not work together.
+func Probe(ctx context.Context) Report {
+	var r Report
+	add := func(f Feature) { r.Features = append(r.Features, f) }
+
+	uid := os.Geteuid()
+	add(Feature{Name: "root", Answer: yes(uid == 0), Detail: fmt.Sprintf("user %d", uid), For: kernelTier,
+		Effect: "the guard is an ordinary process: it can be late under load", Mend: "run as root"})
+	for _, f := range tryNamespaces(ctx) {
+		add(f)
+	}
+	abi, err := landlockABI()
+	add(feature("Landlock", err, fmt.Sprintf("ABI %d", abi), Feature{For: bothTiers,
+		Effect: "files are only confined by mounts", Mend: "Linux 5.13 or later, with landlock in the lsm= kernel parameter"}))
+	add(Feature{Name: "Landlock scopes", Answer: yes(abi >= 6), Detail: fmt.Sprintf("ABI %d", abi),
+		Effect: "signals are only confined by namespaces", Mend: "Linux 6.12 or later"})
+	sec, err := filter.Probe()
+	add(feature("seccomp filter", err, "", Feature{For: bothTiers, Effect: "escape calls cannot be closed", Mend: "a kernel with CONFIG_SECCOMP_FILTER"}))
+	add(Feature{Name: "seccomp notification", Answer: yes(err == nil && sec.Notify), For: bothTiers,
+		Effect: "exec and connect cannot be decided", Mend: "Linux 5.9 or later"})
+	add(Feature{Name: "seccomp waits through signals", Answer: yes(err == nil && sec.WaitKillable),
+		Effect: "a call that waits for its decision starts over when a signal comes", Mend: "Linux 5.19 or later"})
+	add(feature("process descriptors", tryPidfd(), "", Feature{For: bothTiers, Effect: "processes cannot be told apart for certain", Mend: "Linux 5.3 or later"}))
+	add(feature("close_range", tryCloseRange(), "", Feature{For: bothTiers, Effect: "descriptors could be inherited", Mend: "Linux 5.11 or later"}))
+	add(feature("boot-time timers", tryTimer(), "", Feature{For: bothTiers, Effect: "the guard cannot wait for a deadline", Mend: "Linux 3.15 or later"}))
+	r.Features = append(r.Features, tryCgroups(ctx)...)
+	add(feature("real-time priority", tryRealtime(), "SCHED_FIFO", Feature{
+		Effect: "under load, the guard may be late by tens of milliseconds", Mend: "run as root, or allow it with RLIMIT_RTPRIO"}))
+	add(feature("locked memory", tryLock(), "", Feature{
+		Effect: "under memory pressure, the guard may be late", Mend: "run as root, or raise RLIMIT_MEMLOCK"}))
+
+	for _, t := range bothTiers {
+		if len(r.Missing(t)) == 0 {
+			add(tryTier(ctx, t))
+		}
+	}
+	return r
+}
+
+func yes(ok bool) Answer {
+	if ok {
+		return There
+	}
+	return Absent
+}
+
+// feature tells a kernel that says it has not, or that one may not, from a
+// probe that went wrong.
+func feature(name string, err error, found string, f Feature) Feature {
+	f.Name, f.Detail = name, found
+	if err == nil {
+		f.Answer = There
+		return f
+	}
+	f.Answer, f.Detail = ProbeFailed, err.Error()
+	for _, no := range []error{unix.ENOSYS, unix.EOPNOTSUPP, unix.EPERM, unix.EACCES, unix.EINVAL, unix.ENOSPC, unix.EUSERS,
+		unix.ENODEV, unix.ENOMEM, unix.ENOENT, errAbsent} {
+		if errors.Is(err, no) {
+			f.Answer = Absent
+		}
+	}
+	return f
+}
+
+var errAbsent = errors.New("absent")
+
+func absent(format string, args ...any) error {
+	return &remote{fmt.Sprintf(format, args...), errAbsent}
+}
+
+func tryPidfd() error {
+	fd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err == nil {
+		err = unix.Close(fd)
+	}
+	return err
+}
+
+// tryCloseRange changes nothing: there are no descriptors that high.
+func tryCloseRange() error {
+	return unix.CloseRange(1<<30, 1<<30, unix.CLOSE_RANGE_CLOEXEC)
+}
+
+func tryTimer() error {
+	fd, err := unix.TimerfdCreate(unix.CLOCK_BOOTTIME, unix.TFD_CLOEXEC)
+	if err == nil {
+		err = unix.Close(fd)
+	}
+	return err
+}
+
+// tryRealtime tries on a thread that ends with it.
+func tryRealtime() error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread goes with the goroutine
+		attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 10}
+		result <- unix.SchedSetAttr(0, &attr, 0)
+	}()
+	return <-result
+}
+
+func tryLock() error {
+	var limit unix.Rlimit
+	if err := unix.Prlimit(0, unix.RLIMIT_MEMLOCK, nil, &limit); err != nil {
+		return err
+	}
+	status, err := fields("/proc/self/status")
+	if err != nil {
+		return err
+	}
+	var caps uint64
+	if _, err := fmt.Sscanf(status["CapEff"], "%x", &caps); err != nil {
+		return err
+	}
+	// A Go process reserves more than any usual limit.
+	if os.Geteuid() == 0 && caps&(1<<unix.CAP_IPC_LOCK) != 0 || limit.Cur == unix.RLIM_INFINITY {
+		return nil
+	}
+	return absent("the limit is %d bytes", limit.Cur)
+}
+
+// tryCgroups makes a group, starts a process in it, freezes and kills it.
+func tryCgroups(ctx context.Context) []Feature {
+	effect := "the workload is stopped signal by signal, and its memory and processes cannot be limited as a whole"
+	tree := Feature{For: kernelTier, Effect: effect, Mend: "mount cgroup version 2 and run as root, or have a group delegated: systemd-run --user --scope -p Delegate=yes"}
+	host, err := cgroup.Find()
+	if err != nil {
+		return []Feature{feature("control groups", err, "", tree)}
+	}
+	where, err := host.Writable()
+	if err != nil {
+		return []Feature{feature("control groups", absent("%v", err), "", tree)}
+	}
+	group, err := host.Create(fmt.Sprintf("probe-%d-%d", os.Getpid(), Now()))
+	if err != nil {
+		return []Feature{feature("control groups", err, "", tree)}
+	}
+	defer func() { _ = group.Remove(ctx) }()
+	list := []Feature{
+		feature("control groups", nil, where, tree),
+		feature("freezing a control group", exists(filepath.Join(group.Work(), "cgroup.freeze")), "", Feature{For: kernelTier, Effect: effect, Mend: "Linux 5.2 or later"}),
+		feature("killing a control group", exists(filepath.Join(group.Work(), "cgroup.kill")), "", Feature{For: kernelTier, Effect: effect, Mend: "Linux 5.14 or later"}),
+	}
+	err = group.Limit(cgroup.Limits{Memory: 1 << 40, Pids: 1 << 20})
+	for _, l := range []struct{ name, held string }{{"memory limit", group.Held().Memory}, {"process limit", group.Held().Pids}} {
+		problem := err
+		if problem == nil && l.held == "" {
+			problem = absent("no controller")
+		}
+		list = append(list, feature(l.name, problem, l.held, Feature{
+			Effect: "the budget is watched, and answered by the policy, but not held by the kernel",
+			Mend:   "run as root, or have the memory and pids controllers delegated",
+		}))
+	}
+	return list
+}
+
+func exists(path string) error {
+	_, err := os.Lstat(path)
+	return err
+}
+
+// tryTier arms a sandbox of the tier for this binary, and lets nothing run.
+func tryTier(ctx context.Context, t model.Tier) Feature {
+	start := time.Now()
+	f := Feature{For: []model.Tier{t}, Effect: "this tier cannot be armed", Mend: "see the reason; please report it if nothing above is missing"}
+	sb, err := Arm(ctx, Spec{
+		ID: fmt.Sprintf("probe-%d-%d", os.Getpid(), Now()), Tier: t, Dir: "/",
+		Argv: []string{"/proc/self/exe"}, // the launcher itself, in a root with nothing in it
+	})
+	if err == nil {
+		err = sb.Close()
+	}
+	return feature("a sandbox of tier "+t.String(), err, fmt.Sprintf("armed and taken down in %v", time.Since(start).Round(time.Millisecond)), f)
+}
