@@ -13,6 +13,10 @@ import (
 type Zones struct {
 	System             []string
 	Workdir, Tmp, Home string
+	// Shown are places of the host that are shown inside of Tmp or Home, which
+	// are otherwise the execution's own. They are in neither zone, and nor is
+	// Workdir: what may be done with one's own files says nothing of the host's.
+	Shown []string
 }
 
 // Of returns the zones that a clean absolute path is in, as a Resource names
@@ -22,16 +26,42 @@ func (z Zones) Of(p string) (zones []model.Zone) {
 	if slices.ContainsFunc(z.System, func(dir string) bool { return dir != "" && beneath(p, dir) }) {
 		zones = append(zones, model.ZoneSystem)
 	}
-	for i, dir := range []string{z.Workdir, z.Tmp, z.Home} {
-		if dir != "" && beneath(p, dir) {
-			zones = append(zones, model.ZoneWorkdir+model.Zone(i))
+	if z.Workdir != "" && beneath(p, z.Workdir) {
+		zones = append(zones, model.ZoneWorkdir)
+	}
+	for i, dir := range []string{z.Tmp, z.Home} {
+		if dir != "" && beneath(p, dir) && !z.hosts(p, dir) {
+			zones = append(zones, model.ZoneTmp+model.Zone(i))
 		}
 	}
 	return zones
 }
 
+// hosts tells whether p, which is beneath an own directory, is the host's.
+func (z Zones) hosts(p, own string) bool {
+	for _, shown := range append([]string{z.Workdir}, z.Shown...) {
+		if shown != "" && shown != own && beneath(shown, own) && beneath(p, shown) {
+			return true
+		}
+	}
+	return false
+}
+
+// Inside returns those of the paths that lie inside of Tmp or Home.
+func (z Zones) Inside(paths []string) (inside []string) {
+	for _, p := range paths {
+		for _, own := range []string{z.Tmp, z.Home} {
+			if own != "" && p != own && beneath(p, own) {
+				inside = append(inside, p)
+				break
+			}
+		}
+	}
+	return inside
+}
+
 func (z Zones) all() (paths []string) {
-	for _, p := range append(slices.Clone(z.System), z.Workdir, z.Tmp, z.Home) {
+	for _, p := range slices.Concat(z.System, []string{z.Workdir, z.Tmp, z.Home}, z.Shown) {
 		if p != "" {
 			paths = append(paths, p)
 		}
@@ -151,6 +181,12 @@ func (v *View) add(p Place) {
 	if p.Around = v.At(p.Path); p.Around != p.Rights {
 		v.Places = append(v.Places, p)
 	}
+}
+
+// Named returns the paths that open policies name, sorted.
+func (l *Loaded) Named() []string {
+	trees, files := l.namedPlaces(Zones{})
+	return slices.DeleteFunc(merge(trees, files), func(p string) bool { return p == "/" })
 }
 
 // namedPlaces returns the trees and the single files that open policies name,
