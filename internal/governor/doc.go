@@ -42,15 +42,6 @@ type Spec struct {
 	Notify func(Notice)
 }
 
-// Notice is something that happened to a running execution.
-type Notice struct {
-	Execution model.ExecutionID
-	Kind      string // "admitted", "denied_action", "paused", "resumed", "terminating", "denied", "tier"
-	Reason    string // stable code
-	Text      string // for people
-	Record    uint64 // index of the evidence record to read on from
-}
-
 // Result is how an execution ended.
 type Result struct {
 	Execution model.ExecutionID

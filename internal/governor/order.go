@@ -3,6 +3,7 @@ package governor
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/writ-run/writ/internal/keys"
@@ -55,4 +56,27 @@ func openOrder(envelope []byte, trust *keys.Trust, id model.ExecutionID, wall in
 		return model.Order{}, fmt.Errorf("checking the order: %w", ErrOrderStale)
 	}
 	return model.Order{Kind: o.Order, Operator: o.Operator, Reason: o.Reason, Envelope: envelope}, nil
+}
+
+// seen remembers the orders of the last while, so that none is taken twice.
+type seen struct {
+	mu     sync.Mutex
+	orders map[model.Digest]int64 // until when it could be given again, wall
+}
+
+// take tells whether the order is new, and remembers it.
+func (s *seen) take(order model.Digest, wall int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.orders == nil {
+		s.orders = map[model.Digest]int64{}
+	}
+	for d, until := range s.orders {
+		if wall > until {
+			delete(s.orders, d)
+		}
+	}
+	_, again := s.orders[order]
+	s.orders[order] = wall + 2*int64(orderFor)
+	return !again
 }

@@ -1,6 +1,7 @@
 package governor
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -11,9 +12,8 @@ import (
 	"slices"
 	"strings"
 
-	"crypto/sha256"
-
 	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/policy"
 )
 
 var (
@@ -44,7 +44,7 @@ type workload struct {
 	dir        string // real path
 	env        []string
 	home       string
-	zones      zones
+	zones      policy.Zones
 }
 
 // workloadOf resolves the command, the directory and the environment of s.
@@ -71,17 +71,20 @@ func workloadOf(s Spec) (workload, error) {
 		w.home = real
 	}
 	w.env = set(w.env, "HOME", w.home)
-	w.zones = zones{home: w.home, tmp: "/tmp"}
+	w.zones = policy.Zones{Home: w.home, Tmp: "/tmp"}
 	for _, dir := range systemDirs {
 		if real, err := filepath.EvalSymlinks(dir); err == nil {
-			w.zones.system = append(w.zones.system, real)
+			w.zones.System = append(w.zones.System, real)
 		}
 	}
-	slices.Sort(w.zones.system)
-	w.zones.system = slices.Compact(w.zones.system)
-	if w.dir != "/" && !slices.Contains(w.zones.of(w.dir), model.ZoneSystem) {
+	slices.Sort(w.zones.System)
+	w.zones.System = slices.Compact(w.zones.System)
+	if w.dir != "/" && !slices.Contains(w.zones.Of(w.dir), model.ZoneSystem) {
 		// Working in / or /etc does not make them the workload's own.
-		w.zones.workdir = w.dir
+		w.zones.Workdir = w.dir
+	}
+	if w.home == w.zones.Workdir {
+		w.zones.Home = "" // it is the host's, not the execution's own
 	}
 	if w.path, err = findCommand(w.argv[0], w.dir, lookup(w.env, "PATH")); err != nil {
 		return w, err
@@ -90,7 +93,7 @@ func workloadOf(s Spec) (workload, error) {
 	if err != nil {
 		return w, err
 	}
-	w.executable = model.Resource{Kind: model.ResourceExecutable, ID: w.path, Digest: digest, Zones: w.zones.of(w.path)}
+	w.executable = model.Resource{Kind: model.ResourceExecutable, ID: w.path, Digest: digest, Zones: w.zones.Of(w.path)}
 	return w, nil
 }
 
@@ -212,34 +215,4 @@ func fileDigest(path string) (model.Digest, error) {
 		return model.Digest{}, fmt.Errorf("hashing the executable: %w", err)
 	}
 	return model.Digest(h.Sum(nil)), nil
-}
-
-// zones are where the policies' zones lie on this host, as real paths.
-type zones struct {
-	system             []string
-	workdir, tmp, home string // "": there is none
-}
-
-// of returns the zones that a clean absolute path lies in, ascending.
-func (z zones) of(path string) []model.Zone {
-	var in []model.Zone
-	for _, s := range z.system {
-		if within(path, s) {
-			in = append(in, model.ZoneSystem)
-			break
-		}
-	}
-	for _, each := range []struct {
-		zone model.Zone
-		dir  string
-	}{{model.ZoneWorkdir, z.workdir}, {model.ZoneTmp, z.tmp}, {model.ZoneHome, z.home}} {
-		if within(path, each.dir) {
-			in = append(in, each.zone)
-		}
-	}
-	return in
-}
-
-func within(path, dir string) bool {
-	return dir != "" && (path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/"))
 }

@@ -60,7 +60,7 @@ func TestWorkloadIsTheRealOne(t *testing.T) {
 	if lookup(w.env, "SSH_AUTH_SOCK") != "" || lookup(w.env, "A") != "1" || slices.Contains(w.env, "bad") {
 		t.Errorf("environment: %q", w.env)
 	}
-	if got := w.zones.of(dir + "/x"); !slices.Contains(got, model.ZoneWorkdir) || slices.Contains(got, model.ZoneSystem) {
+	if got := w.zones.Of(dir + "/x"); !slices.Contains(got, model.ZoneWorkdir) || slices.Contains(got, model.ZoneSystem) {
 		t.Errorf("zones of the working directory: %v", got)
 	}
 }
@@ -72,7 +72,7 @@ func TestSystemIsNeverTheWorkingDirectory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := w.zones.of(filepath.Join(w.dir, "x")); slices.Contains(got, model.ZoneWorkdir) {
+		if got := w.zones.Of(filepath.Join(w.dir, "x")); slices.Contains(got, model.ZoneWorkdir) {
 			t.Errorf("%s: %v", dir, got)
 		}
 	}

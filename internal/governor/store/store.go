@@ -89,6 +89,11 @@ func (d *Dir) Execution(id model.ExecutionID) string {
 	return filepath.Join(d.root, "executions", string(id))
 }
 
+// File returns the path of a file in the folder of one execution.
+func (d *Dir) File(id model.ExecutionID, name string) string {
+	return filepath.Join(d.Execution(id), name)
+}
+
 // Log returns the folder of an execution's evidence log.
 func (d *Dir) Log(id model.ExecutionID) string { return filepath.Join(d.Execution(id), "log") }
 

@@ -1,0 +1,69 @@
+package governor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/writ-run/writ/internal/enforce"
+	"github.com/writ-run/writ/internal/gate/kernel"
+	"github.com/writ-run/writ/internal/model"
+)
+
+// asker brings what a gate holds to the loop.
+type asker struct{ e *execution }
+
+// Ask implements kernel.Asker.
+func (a asker) Ask(ctx context.Context, action *model.Action) (model.Decision, error) {
+	r, err := a.e.loop.ask(ctx, *action)
+	if err != nil {
+		return model.Decision{}, err
+	}
+	action.Number = r.Action
+	return r.Decision, nil
+}
+
+// Outcome implements kernel.Asker.
+func (a asker) Outcome(o model.Outcome) {
+	a.e.tell(model.Input{Kind: model.InputOutcome, Outcome: &o})
+}
+
+// gates starts the gate that holds the workload's exec and connect.
+func (e *execution) gates(s *enforce.Sandbox) error {
+	g, err := kernel.New(kernel.Config{
+		Listener: s.Listener(), Asker: asker{e}, Zones: e.workload.zones.Of,
+		Mismatch: func(p model.Process, want, got model.Resource) {
+			e.integrityFault("exec_mismatch", fmt.Sprintf("process %d was let run %s (%s) and ran %s (%s)", p.PID, want.ID, want.Digest.Short(), got.ID, got.Digest.Short()))
+		},
+	})
+	if err != nil {
+		return err
+	}
+	e.gate.Store(g)
+	e.gateDone = make(chan struct{})
+	e.aside(func() {
+		defer close(e.gateDone)
+		if err := g.Run(e.ctx); err != nil && !errors.Is(err, context.Canceled) {
+			// No gate, no answers: the workload's calls fail from here on.
+			err = fmt.Errorf("the kernel gate ended: %w", err)
+			e.fault.CompareAndSwap(nil, &err)
+			e.integrityFault("gate_lost", err.Error())
+		}
+	})
+	return nil
+}
+
+// awaitGate waits until the gate has told the outcome of everything that it let
+// through. The workload is dead: the gate has nothing else left to do.
+func (e *execution) awaitGate() {
+	if e.gate.Load() == nil {
+		return
+	}
+	select {
+	case <-e.gateDone:
+	case <-time.After(patience):
+		err := errors.New("the kernel gate did not end with the workload")
+		e.fault.CompareAndSwap(nil, &err)
+	}
+}

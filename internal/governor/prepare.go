@@ -1,0 +1,146 @@
+package governor
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/writ-run/writ/internal/core"
+	"github.com/writ-run/writ/internal/enforce"
+	"github.com/writ-run/writ/internal/evidence/record"
+	"github.com/writ-run/writ/internal/governor/store"
+	"github.com/writ-run/writ/internal/keys"
+	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/policy"
+)
+
+// defaultGrantFor is how long a grant lasts where nothing is said.
+const defaultGrantFor = 24 * time.Hour
+
+// ErrWeakTier is returned when the host cannot enforce what is asked for.
+var ErrWeakTier = errors.New("the host does not offer the tier")
+
+// prepare does everything that can fail before anything of the execution is
+// recorded, and opens its evidence log. On error nothing is left but files.
+func prepare(ctx context.Context, s Spec) (_ *execution, err error) {
+	e := &execution{spec: s, clock: now}
+	e.ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.close())
+		}
+	}()
+	if e.workload, err = workloadOf(s); err != nil {
+		return nil, err
+	}
+	if e.dir, err = store.Open(s.StateDir); err != nil {
+		return nil, err
+	}
+	if e.ring, err = keys.Open(e.dir.Root()); err != nil {
+		return nil, err
+	}
+	if e.policies, err = policy.Load(s.Bundle); err != nil {
+		return nil, err
+	}
+	if err = e.submission(ctx); err != nil {
+		return nil, err
+	}
+	if e.lock, err = e.dir.Lock(e.sub.Execution); err != nil {
+		return nil, err
+	}
+	artifacts, err := e.authorize()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range e.workload.zones.Inside(e.policies.Named()) {
+		if _, err := os.Lstat(p); err == nil {
+			e.workload.zones.Shown = append(e.workload.zones.Shown, p)
+		}
+	}
+	if e.files, err = e.policies.View(e.workload.zones, &e.sub); err != nil {
+		return nil, err
+	}
+	return e, e.openLog(ctx, append(artifacts, s.Bundle.Artifacts()...))
+}
+
+// submission says what is to run, as the machine will see it.
+func (e *execution) submission(ctx context.Context) error {
+	settings := e.policies.Settings()
+	offered := enforce.Probe(ctx).Strongest()
+	tier, why := e.spec.Tier, "is asked for"
+	if tier == 0 {
+		tier = offered
+	}
+	if settings.Tier > tier {
+		tier, why = settings.Tier, "is the weakest that the policy's settings take"
+	}
+	if tier > offered || tier < model.TierUser {
+		return fmt.Errorf("%w: %s %s, the host offers %s", ErrWeakTier, tier, why, offered)
+	}
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("asking for the host's name: %w", err)
+	}
+	id, err := ulid.New(ulid.Timestamp(time.Now()), rand.Reader)
+	if err != nil {
+		return fmt.Errorf("making an execution ID: %w", err)
+	}
+	e.sub = model.Submission{
+		Execution: model.ExecutionID(id.String()), Boot: boot, Host: toText(host),
+		Agent: e.spec.Agent, Operator: e.spec.Operator,
+		Argv: e.workload.argv, Dir: e.workload.dir,
+		EnvDigest:  model.DigestOf([]byte(strings.Join(e.workload.env, "\x00"))),
+		Executable: e.workload.executable, Tier: tier,
+		Bundle: e.policies.Digest(), Settings: settings.Execution,
+	}
+	if e.sub.Agent == "" {
+		e.sub.Agent = "local"
+	}
+	if e.sub.Operator == "" {
+		e.sub.Operator = callingUser()
+	}
+	return nil
+}
+
+func callingUser() string {
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return toText(u.Username)
+	}
+	return fmt.Sprintf("uid:%d", os.Geteuid())
+}
+
+// openLog opens the execution's evidence log and writes its beginning.
+func (e *execution) openLog(ctx context.Context, artifacts []model.Artifact) error {
+	var err error
+	if e.log, err = openLog(e.dir, e.ring, e.sub.Execution); err != nil {
+		return err
+	}
+	e.journal = &logJournal{log: e.log, clock: e.clock, book: &record.Book{
+		Execution: e.sub.Execution, Boot: e.sub.Boot, Engine: policy.EngineDigest(), Signer: e.ring.Key(keys.Governor).NoteSigner(),
+	}}
+	var events []model.KeyEvent
+	for _, role := range []keys.Role{keys.Log, keys.Governor, keys.Operator} {
+		events = append(events, model.KeyEvent{Role: string(role), Verifier: e.ring.Key(role).Verifier()})
+	}
+	if err := e.journal.Begin(ctx, events, artifacts); err != nil {
+		return err
+	}
+	engine := &policy.Engine{}
+	engine.Add(e.policies)
+	e.loop = newLoop(core.New(engine), e.journal, e, e.clock)
+	return nil
+}
+
+// toText makes valid UTF-8 of s, for records.
+func toText(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }

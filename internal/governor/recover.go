@@ -1,0 +1,197 @@
+package governor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/writ-run/writ/internal/core"
+	"github.com/writ-run/writ/internal/enforce"
+	"github.com/writ-run/writ/internal/evidence/log"
+	"github.com/writ-run/writ/internal/evidence/record"
+	"github.com/writ-run/writ/internal/evidence/replay"
+	"github.com/writ-run/writ/internal/governor/store"
+	"github.com/writ-run/writ/internal/keys"
+	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/policy"
+)
+
+// closedFile marks an execution whose log is closed, so that nobody has to
+// read the log to know.
+const closedFile = "closed"
+
+// Recovered is an execution that its governor left behind.
+type Recovered struct {
+	Execution model.ExecutionID
+	Phase     model.Phase // as it was closed
+	Err       error       // why it could not be closed
+}
+
+// Recover ends what dead governors left in a state directory: it kills what is
+// still in their control groups, rebuilds each machine from the evidence by
+// replay, records the outage and the end, and closes the log. Executions whose
+// governor lives are left alone. The error is about the directory; what one
+// execution meets is in its Recovered.
+func Recover(ctx context.Context, dir *store.Dir, ring *keys.Ring) ([]Recovered, error) {
+	ids, err := dir.List()
+	if err != nil {
+		return nil, err
+	}
+	var all []Recovered
+	for _, id := range ids {
+		if _, err := os.Stat(dir.File(id, closedFile)); err == nil {
+			continue
+		}
+		lock, err := dir.Lock(id)
+		if errors.Is(err, store.ErrLocked) {
+			continue
+		}
+		r := Recovered{Execution: id, Err: err}
+		if err == nil {
+			r.Phase, r.Err = recoverOne(ctx, dir, ring, id)
+			lock.Close()
+		}
+		all = append(all, r)
+	}
+	return all, nil
+}
+
+func recoverOne(ctx context.Context, dir *store.Dir, ring *keys.Ring, id model.ExecutionID) (model.Phase, error) {
+	if err := enforce.Reap(ctx, string(id)); err != nil {
+		return 0, err
+	}
+	os.Remove(dir.Socket(id)) // nobody listens
+	l, err := openLog(dir, ring, id)
+	if errors.Is(err, log.ErrNoLog) {
+		return model.Denied, markClosed(dir, id) // its governor died before the first record
+	}
+	if err != nil {
+		return 0, fmt.Errorf("recovering %s: %w", id, err)
+	}
+	phase, err := closeLog(ctx, l, dir, ring, id)
+	if err = errors.Join(err, l.Close()); err != nil {
+		return phase, fmt.Errorf("recovering %s: %w", id, err)
+	}
+	return phase, markClosed(dir, id)
+}
+
+func openLog(dir *store.Dir, ring *keys.Ring, id model.ExecutionID) (*log.Log, error) {
+	key := ring.Key(keys.Log)
+	verifier, err := noteVerifier(key)
+	if err != nil {
+		return nil, err
+	}
+	return log.Open(dir.Log(id), log.Options{Signer: key.NoteSigner(), Verifier: verifier, Execution: id, SecondPlace: dir.Checkpoint(id)})
+}
+
+// markClosed notes that the log of an execution is closed.
+func markClosed(dir *store.Dir, id model.ExecutionID) error {
+	f, err := os.OpenFile(dir.File(id, closedFile), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("closing %s: %w", id, err)
+	}
+	return f.Close()
+}
+
+// closeLog brings the machine of a log without an end to its end.
+func closeLog(ctx context.Context, l *log.Log, dir *store.Dir, ring *keys.Ring, id model.ExecutionID) (model.Phase, error) {
+	machine, last, err := rebuild(dir.Log(id))
+	if err != nil {
+		return 0, err
+	}
+	if phase := machine.Status().Phase; phase.Final() {
+		return phase, nil // it died between the last record and the mark
+	}
+	boot, err := bootID()
+	if err != nil {
+		return 0, err
+	}
+	j := &logJournal{log: l, clock: now, book: &record.Book{
+		Execution: id, Boot: boot, Engine: policy.EngineDigest(), Signer: ring.Key(keys.Governor).NoteSigner(), Next: l.Size(),
+	}}
+	if l.Size() > 0 {
+		if err := j.Outage(ctx, model.Outage{LastSeq: last.Seq, FromWall: last.Wall, Reason: "governor_lost"}); err != nil {
+			return 0, err
+		}
+	}
+	return end(ctx, machine, j)
+}
+
+// rebuild replays a log into a machine.
+func rebuild(dir string) (*core.Machine, model.Record, error) {
+	r := replay.New(LoadBundle)
+	var last model.Record
+	reader, err := log.OpenReader(dir, 0)
+	if err != nil {
+		return nil, last, err
+	}
+	defer reader.Close()
+	for {
+		entry, err := reader.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, last, err
+		}
+		if err := r.Record(entry.Record); err != nil {
+			return nil, last, fmt.Errorf("replaying record %d: %w", entry.Index, err)
+		}
+		last = entry.Record
+	}
+	if err := r.LoadError(); err != nil {
+		return nil, last, err
+	}
+	return r.Machine(), last, nil
+}
+
+// end gives a machine whose workload is dead the inputs that say so.
+func end(ctx context.Context, m *core.Machine, j *logJournal) (model.Phase, error) {
+	give := func(in model.Input) error {
+		in.Mono, in.Wall = now()
+		return j.Append(ctx, []step{{input: in, effects: m.Step(in)}})
+	}
+	status := m.Status()
+	for _, number := range status.Open {
+		if err := give(model.Input{Kind: model.InputOutcome, Outcome: &model.Outcome{Number: number, Detail: "governor_lost"}}); err != nil {
+			return 0, err
+		}
+	}
+	for range 4 {
+		in := model.Input{}
+		switch phase := m.Status().Phase; {
+		case phase.Final():
+			return phase, nil
+		case phase == 0 || phase == model.Requested:
+			in.Kind, in.Order = model.InputOrder, &model.Order{Kind: model.OrderKill, Operator: "writ", Reason: "governor_lost"}
+		case phase == model.Terminating:
+			in.Kind, in.Report = model.InputReport, &model.Report{Effect: model.EffectKill, OK: true, Detail: "found dead"}
+		default:
+			in.Kind, in.Exit = model.InputExit, &model.Exit{Lost: "governor_lost"}
+		}
+		if err := give(in); err != nil {
+			return 0, err
+		}
+		if m.Status().Phase == 0 {
+			return 0, nil // not even submitted: the log is a beginning without an execution
+		}
+	}
+	return m.Status().Phase, errors.New("the machine does not end")
+}
+
+// LoadBundle makes the policies of a bundle out of the artifacts of a log.
+func LoadBundle(digest model.Digest, find func(model.Digest) ([]byte, bool)) (core.Policies, error) {
+	b, err := policy.FromArtifacts(digest, find)
+	if err != nil {
+		return nil, err
+	}
+	l, err := policy.Load(b)
+	if err != nil {
+		return nil, err
+	}
+	engine := &policy.Engine{}
+	engine.Add(l)
+	return engine, nil
+}

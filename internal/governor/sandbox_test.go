@@ -1,0 +1,48 @@
+package governor
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/writ-run/writ/internal/enforce"
+	"github.com/writ-run/writ/internal/policy"
+)
+
+func TestLayOutNeverShowsTheHostsTmpOrHome(t *testing.T) {
+	all := policy.Read | policy.Write | policy.Execute
+	view := policy.View{Places: []policy.Place{
+		{Path: "/etc", Rights: policy.Read | policy.Execute},
+		{Path: "/etc/shadow", Exact: true, Around: policy.Read | policy.Execute},
+		{Path: "/home/a", Rights: all},
+		{Path: "/home/a/work", Rights: all, Around: all},
+		{Path: "/tmp", Rights: all},
+		{Path: "/usr", Rights: policy.Read | policy.Execute},
+		// For a directory alone: less of it narrows the tree, more does not widen it.
+		{Path: "/usr/less", Exact: true, Rights: policy.Read, Around: policy.Read | policy.Execute},
+		{Path: "/usr/more", Exact: true, Rights: all, Around: policy.Read | policy.Execute},
+	}}
+	zones := policy.Zones{Home: "/home/a", Tmp: "/tmp", Workdir: "/home/a/work"}
+	places, private := layOut(view, zones, func(p string) bool { return p != "/etc/shadow" })
+	want := []enforce.Place{
+		{Path: "/etc", Read: true, Execute: true, Optional: true},
+		{Path: "/etc/shadow", Optional: true},
+		{Path: "/home/a/work", Read: true, Write: true, Execute: true, Optional: true},
+		{Path: "/usr", Read: true, Execute: true, Optional: true},
+		{Path: "/usr/less", Read: true, Optional: true},
+	}
+	if diff := cmp.Diff(want, places); diff != "" {
+		t.Error(diff)
+	}
+	wantPrivate := []enforce.Private{{Path: "/tmp", Execute: true}, {Path: "/var/tmp", Execute: true}, {Path: "/home/a", Execute: true}}
+	if diff := cmp.Diff(wantPrivate, private); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestLayOutFollowsAPolicyThatForbidsTmp(t *testing.T) {
+	_, private := layOut(policy.View{}, policy.Zones{Home: "/home/a", Tmp: "/tmp"}, isDir)
+	if len(private) != 0 {
+		t.Errorf("private directories that no policy allows: %v", private)
+	}
+}
