@@ -17,6 +17,8 @@ var running = area{
 			Why: "the directory was removed while you were in it, so there is nothing to give to the command", Fix: "`cd` to a directory that exists, or name one with --dir"},
 		{Code: "dir_unusable", Title: "the working directory cannot be used", Status: http.StatusBadRequest,
 			Why: "it does not exist, is not a directory, or you may not enter it", Fix: "name another with --dir"},
+		{Code: "not_text", Title: "an argument, path or variable is not text", Status: http.StatusBadRequest,
+			Why: "everything that a decision rests on is recorded as UTF-8 text", Fix: "rename the file, or leave the variable out: --clear-env"},
 		{Code: "no_policy", Title: "there is no policy", Status: http.StatusBadRequest, Exit: 2,
 			Why: "without the built-in policy and without one of your own nothing is permitted, not even to start",
 			Fix: "give a policy with --policy FILE, or leave --no-default-policy out"},

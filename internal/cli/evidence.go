@@ -1,0 +1,288 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/writ-run/writ/internal/evidence/log"
+	"github.com/writ-run/writ/internal/evidence/verify"
+	"github.com/writ-run/writ/internal/evidence/verify/offline"
+	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/problem"
+)
+
+// evidenceCommand holds what is about evidence.
+func (a *app) evidenceCommand() *cobra.Command {
+	c := group("evidence", "Verify and show evidence", a.evidenceVerifyCommand(), a.evidenceShowCommand())
+	c.Long = `Verify and show evidence.
+
+Every execution has a log of its own, append-only and signed: what came in, what
+was decided and what was done, with the policies and the grant it rests on.
+Whoever trusts neither this program nor this machine takes a copy of the log to
+another one and runs writ-verify there.`
+	return c
+}
+
+// evidenceLog is a log to be read: of an execution in the state directory, or
+// at a path.
+type evidenceLog struct {
+	dir        string
+	execution  model.ExecutionID // "" for a path
+	checkpoint []byte            // the one kept apart from the log
+	open       bool              // its governor is alive
+	trust      []string
+}
+
+// evidenceOf resolves what a user calls a log: the ID of an execution, or the
+// directory of a log or of an execution.
+func (a *app) evidenceOf(name string, trustFile string) (evidenceLog, error) {
+	e := evidenceLog{}
+	if info, err := os.Stat(name); err == nil && (filepath.Base(name) != name || info.IsDir() && name != "last") {
+		e.dir = name
+		if inner := filepath.Join(name, "log"); info.IsDir() && exists(inner) {
+			e.dir = inner
+		}
+	} else {
+		if err := e.find(a, name); err != nil {
+			return e, err
+		}
+	}
+	return e, e.readTrust(a, trustFile)
+}
+
+func (e *evidenceLog) find(a *app, name string) error {
+	dir, err := a.open()
+	if err != nil {
+		return err
+	}
+	id, err := find(dir, name)
+	if err != nil {
+		if filepath.Base(name) != name {
+			return problem.New("evidence_missing", "there is no evidence log at %s", name).Because(err)
+		}
+		return err
+	}
+	e.execution, e.dir, e.open = id, dir.Log(id), dir.Governed(id)
+	if !exists(e.dir) {
+		return problem.New("evidence_missing", "execution %s has no evidence log", id)
+	}
+	e.checkpoint, err = os.ReadFile(dir.Checkpoint(id))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("reading the checkpoint: %w", err)
+	}
+	return nil
+}
+
+// readTrust reads the keys to trust: the file that is named, else the state
+// directory's own.
+func (e *evidenceLog) readTrust(a *app, file string) error {
+	if file == "" {
+		root, err := a.stateDir()
+		if err != nil {
+			return err
+		}
+		file = filepath.Join(root, "trust")
+		if !exists(file) {
+			return nil // the verdict says what is missing
+		}
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return problem.New("file_missing", "reading the trust file: %v", err).Because(err)
+	}
+	e.trust, err = verify.ParseTrust(content)
+	if err != nil {
+		return problem.New("trust_malformed", "%s: %v", file, err).Because(err)
+	}
+	return nil
+}
+
+func (a *app) evidenceVerifyCommand() *cobra.Command {
+	var (
+		f     format
+		trust string
+	)
+	cmd := &cobra.Command{
+		Use:   "verify ID|DIR",
+		Short: "Judge whether evidence can be relied on",
+		Long: `Judge whether an evidence log can be relied on: signatures, order, completeness,
+the lease chain, and every decision and effect, replayed byte for byte.
+
+The answer is VALID (exit code 0), INVALID with the first bad record (1), or
+UNVERIFIABLE with what is missing (2). A log that its governor still writes is
+judged as far as it goes.`,
+		Example: `  writ evidence verify last
+  writ evidence verify /mnt/copy/log --trust host.trust`,
+		Args:              exactly("the ID of an execution, or the directory of a log", 1, 1),
+		ValidArgsFunction: a.completeIDs,
+		RunE: func(_ *cobra.Command, args []string) error {
+			e, err := a.evidenceOf(args[0], trust)
+			if err != nil {
+				return err
+			}
+			r := e.verify()
+			if err := single(a.out, f, r, func() { a.out.table(nil, verdictRows(e, r)) }); err != nil {
+				return err
+			}
+			return verdictProblem(e, r)
+		},
+	}
+	formatFlag(cmd, &f)
+	cmd.Flags().StringVar(&trust, "trust", "", "the keys to trust, in a `file` such as a state directory's trust")
+	return cmd
+}
+
+func (e evidenceLog) verify() verify.Result {
+	opts := offline.Options(e.trust)
+	opts.Checkpoint, opts.Open = e.checkpoint, e.open
+	return verify.Log(e.dir, opts)
+}
+
+func verdictRows(e evidenceLog, r verify.Result) [][]cell {
+	c := map[verify.Verdict]colour{verify.Valid: green, verify.Invalid: red, verify.Unverifiable: yellow}[r.Verdict]
+	rows := [][]cell{{{text: "verdict"}, {text: string(r.Verdict), colour: c}}}
+	add := func(name, format string, args ...any) { rows = append(rows, plain(name, fmt.Sprintf(format, args...))) }
+	if r.Verdict == verify.Invalid {
+		if r.Index != nil {
+			add("record", "%d", *r.Index)
+		}
+		add("reason", "%s%s", r.Reason, after(": ", r.Detail))
+		if r.Offset != nil {
+			add("place", "%s, byte %d", r.Segment, *r.Offset)
+		}
+	}
+	for _, m := range r.Missing {
+		add("missing", "%s", m)
+	}
+	add("log", "%s", e.dir)
+	if r.Execution != "" {
+		add("execution", "%s", r.Execution)
+	}
+	add("records", "%d under %d checkpoints", r.Records, r.Checkpoints)
+	if r.Checkpoints > 0 {
+		add("root", "%s", r.Root)
+	}
+	if r.Phase != 0 {
+		phase := r.Phase.String()
+		if e.open {
+			phase += " (its governor is alive)"
+		}
+		add("phase", "%s", phase)
+	}
+	add("leases", "%d", r.Leases)
+	add("actions", "%d allowed", r.Actions)
+	if r.FirstWall != 0 {
+		add("from", "%s", time.Unix(0, r.FirstWall).UTC().Format(time.RFC3339Nano))
+		add("until", "%s", time.Unix(0, r.LastWall).UTC().Format(time.RFC3339Nano))
+	}
+	for _, k := range r.Keys {
+		trusted := "trusted"
+		if !k.Trusted {
+			trusted = "not trusted"
+		}
+		add(k.Role+" key", "%s (%s)", k.Verifier, trusted)
+	}
+	add("replayed", "%s", map[bool]string{true: "every decision and effect, without a difference", false: "no"}[r.Replayed])
+	for _, n := range r.Notes {
+		add("note", "%s", n)
+	}
+	return rows
+}
+
+// verdictProblem is nil for a log that is valid.
+func verdictProblem(e evidenceLog, r verify.Result) error {
+	switch r.Verdict {
+	case verify.Valid:
+		return nil
+	case verify.Invalid:
+		index := ""
+		if r.Index != nil {
+			index = fmt.Sprintf(" from record %d on", *r.Index)
+		}
+		return problem.New("evidence_invalid", "the evidence in %s is INVALID%s: %s", e.dir, index, r.Reason)
+	}
+	what := ""
+	if len(r.Missing) > 0 {
+		what = ": " + r.Missing[0]
+	}
+	return problem.New("evidence_unverifiable", "the evidence in %s is UNVERIFIABLE%s", e.dir, what)
+}
+
+func (a *app) evidenceShowCommand() *cobra.Command {
+	var f format
+	cmd := &cobra.Command{
+		Use:   "show ID INDEX",
+		Short: "Show one record of the evidence",
+		Long: `Show one record of the evidence, with its body decoded. An artifact, such as the
+policy that was in force, is shown with its content.`,
+		Example: `  writ evidence show last 0
+  writ evidence show last 12 -o json`,
+		Args:              exactly("the ID of an execution and the number of a record", 2, 2),
+		ValidArgsFunction: a.completeIDs,
+		RunE: func(_ *cobra.Command, args []string) error {
+			index, err := strconv.ParseUint(args[1], 10, 64)
+			if err != nil {
+				return problem.New(problem.BadValue, "%q is not the number of a record", args[1]).
+					WithWhy("records are numbered from 0").WithFix("`writ events ID` shows the numbers")
+			}
+			e, err := a.evidenceOf(args[0], "")
+			if err != nil {
+				return err
+			}
+			ev, size, err := readRecord(e.dir, index)
+			if err != nil {
+				return err
+			}
+			if ev == nil {
+				return problem.New("no_such_record", "the log in %s has %d records, from 0", e.dir, size)
+			}
+			return single(a.out, f, *ev, func() { a.showRecord(*ev) })
+		},
+	}
+	formatFlag(cmd, &f)
+	return cmd
+}
+
+// readRecord returns one record, or nil and how many there are.
+func readRecord(dir string, index uint64) (found *event, size uint64, err error) {
+	err = readLog(dir, 0, func(e log.Entry) error {
+		size = e.Index + 1
+		if e.Index != index {
+			return nil
+		}
+		ev, err := eventOf(e)
+		if err != nil {
+			return err
+		}
+		found = &ev
+		return errStop
+	})
+	return found, size, err
+}
+
+// showRecord shows a record for people: its envelope as a table, its body as
+// JSON, or the text of an artifact as it is.
+func (a *app) showRecord(e event) {
+	text, c := e.words()
+	rows := [][]cell{plain("record", fmt.Sprint(e.Index)), plain("execution", string(e.Execution)), plain("kind", e.Kind.String()),
+		{{text: "says"}, {text: text, colour: c}}, plain("time", e.Time.Local().Format("2006-01-02 15:04:05.000000")),
+		plain("digest", e.Digest.String()), plain("engine", e.Engine.String())}
+	for _, d := range e.Deps {
+		rows = append(rows, plain("rests on", d.String()))
+	}
+	a.out.table(nil, rows)
+	a.out.print("")
+	if artifact, ok := e.Body.(shownArtifact); ok && artifact.isText() {
+		a.out.print("%s", string(artifact.Content))
+		return
+	}
+	if err := a.out.json(e.Body); err != nil {
+		a.out.problem(err)
+	}
+}

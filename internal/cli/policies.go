@@ -1,0 +1,319 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/policy"
+	"github.com/writ-run/writ/internal/policy/settings"
+	"github.com/writ-run/writ/internal/policy/text"
+	"github.com/writ-run/writ/internal/problem"
+)
+
+// policyFlags are the flags that say what a run may do.
+type policyFlags struct {
+	policies  []string
+	noDefault bool
+	read      []string
+	write     []string
+	exec      []string
+	connect   []string
+	budget    string
+}
+
+func (p *policyFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringArrayVarP(&p.policies, "policy", "p", nil, "a policy `file` (.cedar), settings (.yaml), or a directory of them, beside the built-in policy (repeatable)")
+	flags.BoolVar(&p.noDefault, "no-default-policy", false, "leave the built-in policy out")
+	flags.StringArrayVar(&p.read, "read", nil, "let it read what is at a `path` and beneath it (repeatable)")
+	flags.StringArrayVar(&p.write, "write", nil, "let it read and write what is at a `path` and beneath it (repeatable)")
+	flags.StringArrayVar(&p.exec, "exec", nil, "let it read and run what is at a `path` and beneath it (repeatable)")
+	flags.StringArrayVar(&p.connect, "connect", nil, "let it connect to `ADDRESS:PORT` of the host's network, or to a unix socket (repeatable)")
+	flags.StringVar(&p.budget, "budget", "", "budgets, as `wall=1h,cpu=10m,memory=2GiB,processes=200,actions=1000`")
+}
+
+// sourceFiles are policy sources with the files they came from.
+type sourceFiles struct {
+	sources  []policy.Source
+	settings []byte
+	files    map[string]string // path by source name
+	accept   acceptBundle
+}
+
+// settingsName is what package policy calls the settings in problems.
+const settingsName = "settings.yaml"
+
+// bundle puts the bundle together and checks it. files are the paths that it
+// was read from.
+func (p *policyFlags) bundle(accept acceptBundle) (b *policy.Bundle, files []string, err error) {
+	s := &sourceFiles{files: map[string]string{}, accept: accept}
+	if !p.noDefault {
+		s.sources = policy.Builtin()
+	} else if len(p.policies) == 0 {
+		return nil, nil, problem.New("no_policy", "--no-default-policy leaves no policy at all")
+	}
+	for _, path := range p.policies {
+		if err := s.add(path); err != nil {
+			return nil, nil, err
+		}
+	}
+	extra, err := p.extra()
+	if err != nil {
+		return nil, nil, err
+	}
+	if extra != "" {
+		s.sources = append(s.sources, policy.Source{Name: policy.ExtraName, Text: []byte(extra)})
+	}
+	if err := p.applyBudget(s); err != nil {
+		return nil, nil, err
+	}
+	if b, err = policy.NewBundle(s.sources, s.settings); err == nil {
+		_, err = policy.Load(b)
+	}
+	if err != nil {
+		return nil, nil, s.named(err)
+	}
+	for _, path := range s.files {
+		files = append(files, path)
+	}
+	slices.Sort(files)
+	return b, slices.Compact(files), nil
+}
+
+// named gives the problems of a bundle the paths that the user knows.
+func (s *sourceFiles) named(err error) error {
+	problems, ok := errors.AsType[text.Problems](err)
+	if !ok {
+		return err
+	}
+	out := make(text.Problems, len(problems))
+	for i, p := range problems {
+		q := *p
+		if path, ok := s.files[p.File]; ok {
+			q.File = path
+		}
+		out[i] = &q
+	}
+	return out
+}
+
+// add reads what --policy names.
+func (s *sourceFiles) add(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return policyFileProblem(path, err)
+	}
+	if !info.IsDir() {
+		return s.addFile(path, filepath.Base(path))
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return policyFileProblem(path, err)
+	}
+	found := false
+	for _, e := range entries {
+		if ext := filepath.Ext(e.Name()); e.IsDir() || ext != ".cedar" && ext != ".yaml" && ext != ".yml" || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		found = true
+		if err := s.addFile(filepath.Join(path, e.Name()), filepath.Base(filepath.Clean(path))+"/"+e.Name()); err != nil {
+			return err
+		}
+	}
+	if !found {
+		return problem.New(string(text.CodeEmpty), "the directory %s holds no policy", path).
+			WithFix("put .cedar files into it, or name another one")
+	}
+	return nil
+}
+
+func (s *sourceFiles) addFile(path, name string) error {
+	content, err := readBounded(path, policy.MaxBundleBytes)
+	if err != nil {
+		return policyFileProblem(path, err)
+	}
+	switch filepath.Ext(path) {
+	case ".cedar":
+		if _, twice := s.files[name]; twice {
+			name = strings.Trim(strings.ReplaceAll(filepath.Clean(path), "..", "_"), "/") // two files of one name in different places
+		}
+		s.sources = append(s.sources, policy.Source{Name: name, Text: content})
+		s.files[name] = path
+	case ".yaml", ".yml":
+		if s.settings != nil {
+			return problem.New(string(text.CodeDuplicate), "%s and %s are both settings", s.files[settingsName], path).
+				WithWhy("a run has one settings file").WithFix("put both into one file")
+		}
+		s.settings, s.files[settingsName] = content, path
+	default:
+		return s.addBundle(path, content)
+	}
+	return nil
+}
+
+var errTooLarge = errors.New("too large")
+
+// readBounded reads a file that must not be larger than most.
+func readBounded(path string, most int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(content)) > most {
+		err = errTooLarge
+	}
+	return content, err
+}
+
+func policyFileProblem(path string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return problem.New("policy_missing", "there is no policy at %s", path).Because(err)
+	case errors.Is(err, errTooLarge):
+		return problem.New(string(text.CodeTooLarge), "%s has more than %d bytes", path, policy.MaxBundleBytes).Because(err)
+	}
+	return problem.New("policy_unreadable", "the policy %s cannot be read: %v", path, err).Because(err)
+}
+
+// extra is the policy that --read, --write, --exec and --connect stand for.
+func (p *policyFlags) extra() (string, error) {
+	var lists [3][]string
+	for i, flag := range []struct {
+		name  string
+		paths []string
+	}{{"--read", p.read}, {"--write", p.write}, {"--exec", p.exec}} {
+		for _, path := range flag.paths {
+			real, err := realPath(flag.name, path)
+			if err != nil {
+				return "", err
+			}
+			lists[i] = append(lists[i], real...)
+		}
+	}
+	var connects []string
+	for _, c := range p.connect {
+		if strings.Contains(c, "/") {
+			real, err := realPath("--connect", c)
+			if err != nil {
+				return "", err
+			}
+			connects = append(connects, real...)
+			continue
+		}
+		connects = append(connects, c)
+	}
+	return policy.Extra(lists[0], lists[1], lists[2], connects)
+}
+
+// realPath returns the path as policies want it: clean, absolute, and without
+// symbolic links, since that is what gates ask about; and as it was given, too,
+// where it differs.
+func realPath(flag, path string) ([]string, error) {
+	absolute, err := filepath.Abs(path)
+	if err == nil {
+		var real string
+		if real, err = filepath.EvalSymlinks(absolute); err == nil {
+			if real == absolute {
+				return []string{real}, nil
+			}
+			return []string{real, absolute}, nil
+		}
+	}
+	return nil, problem.New(string(text.CodeFlag), "%s %s cannot be granted: %v", flag, path, errors.Unwrap(err)).
+		WithWhy("what is not there cannot be made reachable").WithFix("make it first, or name a directory above it").Because(err)
+}
+
+// applyBudget writes --budget into the settings of the bundle, so that it is
+// signed for, recorded and replayed with them.
+func (p *policyFlags) applyBudget(s *sourceFiles) error {
+	if p.budget == "" {
+		return nil
+	}
+	from := s.settings
+	if from == nil {
+		from = policy.BuiltinSettings()
+	}
+	in, err := settings.Parse(settingsName, from)
+	if err != nil {
+		return s.named(err)
+	}
+	// The values have the same form as in a settings file, so the same reader
+	// takes them.
+	lines := "budget:\n"
+	for part := range strings.SplitSeq(p.budget, ",") {
+		name, value, ok := strings.Cut(strings.TrimSpace(part), "=")
+		if !ok || name == "" || value == "" || strings.ContainsAny(part, "\n:#\"'") {
+			return problem.New(problem.BadValue, "--budget %q will not do", p.budget).
+				WithWhy("it is a list of NAME=VALUE").WithFix("write for example --budget wall=1h,memory=2GiB,processes=200")
+		}
+		lines += "  " + name + ": " + value + "\n"
+	}
+	given, err := settings.Parse("--budget", []byte(lines))
+	if err != nil {
+		if problems, ok := errors.AsType[text.Problems](err); ok {
+			for _, q := range problems {
+				q.Line, q.Column = 0, 0
+			}
+		}
+		return err
+	}
+	in.Execution.Budget = mergeBudget(in.Execution.Budget, given.Execution.Budget)
+	s.settings = settingsText(in)
+	return nil
+}
+
+func mergeBudget(under, over model.Budget) model.Budget {
+	if over.Wall != 0 {
+		under.Wall = over.Wall
+	}
+	if over.CPU != 0 {
+		under.CPU = over.CPU
+	}
+	if over.Memory != 0 {
+		under.Memory = over.Memory
+	}
+	if over.Processes != 0 {
+		under.Processes = over.Processes
+	}
+	if over.Actions != 0 {
+		under.Actions = over.Actions
+	}
+	return under
+}
+
+// settingsText writes settings as a settings file.
+func settingsText(s settings.Settings) []byte {
+	var b strings.Builder
+	line := func(set bool, format string, args ...any) {
+		if set {
+			fmt.Fprintf(&b, format+"\n", args...)
+		}
+	}
+	e := s.Execution
+	line(true, "# The settings in force, with the budgets of the command line.")
+	line(true, "version: %d", s.Version)
+	line(s.Expires != 0, "expires: %s", time.Unix(0, s.Expires).UTC().Format(time.RFC3339Nano))
+	line(s.Tier != 0, "tier: %s", s.Tier)
+	line(true, "lease:\n  length: %s\n  renew: %s\n  kill-grace: %s", time.Duration(e.LeaseLength), time.Duration(e.RenewEvery), time.Duration(e.KillGrace))
+	line(true, "admit: %s\npause-limit: %s", time.Duration(e.AdmitWithin), time.Duration(e.PauseLimit))
+	g := e.Budget
+	line(g != (model.Budget{}), "budget:")
+	line(g.Wall != 0, "  wall: %s", time.Duration(g.Wall))
+	line(g.CPU != 0, "  cpu: %s", time.Duration(g.CPU))
+	line(g.Memory != 0, "  memory: %dB", g.Memory)
+	line(g.Processes != 0, "  processes: %d", g.Processes)
+	line(g.Actions != 0, "  actions: %d", g.Actions)
+	return []byte(b.String())
+}

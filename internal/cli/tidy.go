@@ -1,0 +1,30 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/writ-run/writ/internal/governor"
+	"github.com/writ-run/writ/internal/governor/store"
+	"github.com/writ-run/writ/internal/keys"
+)
+
+// tidy ends what dead governors left: it kills what is still running, records
+// the outage and closes the logs. What cannot be closed stays as it is, and is
+// told of: it must not keep anybody from looking.
+func (a *app) tidy(ctx context.Context, dir *store.Dir) {
+	ring, err := keys.Open(dir.Root())
+	if err != nil {
+		return // the command that needs the keys says so itself
+	}
+	recovered, err := governor.Recover(ctx, dir, ring)
+	if err != nil {
+		a.out.say("what dead governors left could not be closed: %v", err)
+	}
+	for _, r := range recovered {
+		if r.Err != nil {
+			a.out.say("execution %s, whose governor died, could not be closed: %v", r.Execution, r.Err)
+			continue
+		}
+		a.out.say("execution %s, whose governor died, was closed: %s", r.Execution, r.Phase)
+	}
+}

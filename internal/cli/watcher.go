@@ -1,0 +1,143 @@
+package cli
+
+import (
+	"fmt"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/writ-run/writ/internal/governor"
+	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/problem"
+)
+
+const (
+	// noticeQueue bounds what waits to be printed: a terminal that is stopped
+	// must not hold up the governor.
+	noticeQueue = 256
+	// distinctDenials is how many different denials are told of; the evidence
+	// has all of them.
+	distinctDenials = 20
+	// closeWithin is how long the end waits for a stderr that is not read.
+	closeWithin = 500 * time.Millisecond
+)
+
+// watcher tells the person at the terminal what happens to a run. stderr is the
+// command's too, so it says little.
+type watcher struct {
+	out     *output
+	quiet   bool
+	start   bool // say when it starts
+	queue   chan governor.Notice
+	done    chan struct{}
+	dropped atomic.Uint64
+	// Of the printing goroutine, until done is closed:
+	denials map[string]bool
+	denied  uint64
+	untold  uint64 // denials not told of
+	last    string // text of the last notice that came with one
+}
+
+func newWatcher(out *output, quiet, verbose bool) *watcher {
+	w := &watcher{out: out, quiet: quiet, start: verbose || out.terminal && !quiet, queue: make(chan governor.Notice, noticeQueue),
+		done: make(chan struct{}), denials: map[string]bool{}}
+	go func() {
+		defer close(w.done)
+		for n := range w.queue {
+			w.tell(n)
+		}
+	}()
+	return w
+}
+
+// notice takes a notice of the governor's. It never blocks.
+func (w *watcher) notice(n governor.Notice) {
+	select {
+	case w.queue <- n:
+	default:
+		w.dropped.Add(1)
+	}
+}
+
+// close waits until what was taken is printed.
+func (w *watcher) close() {
+	close(w.queue)
+	select {
+	case <-w.done:
+	case <-time.After(closeWithin):
+		return // stderr is not read; what is left has no reader
+	}
+	if untold := w.untold + w.dropped.Load(); untold > 0 && !w.quiet {
+		w.out.say("%d more notices were not shown; `writ events last` has all of them", untold)
+	}
+}
+
+func (w *watcher) tell(n governor.Notice) {
+	if n.Text != "" {
+		w.last = n.Text
+	}
+	if n.Kind == governor.NoticeDenied {
+		w.denied++
+	}
+	if w.quiet {
+		return
+	}
+	switch n.Kind {
+	case governor.NoticeStarted:
+		if w.start {
+			w.out.say("execution %s runs (tier %s)", n.Execution, n.Tier)
+		}
+	case governor.NoticeDenied:
+		w.tellDenied(n)
+	case governor.NoticeLost:
+		w.out.say("%s%s", n.Text, after(" (", n.Reason)+map[bool]string{true: ")", false: ""}[n.Reason != ""])
+	case governor.NoticePaused:
+		w.out.say("paused: %s; `writ why %s`", reasonWords(n.Reason), n.Execution)
+	case governor.NoticeResumed:
+		w.out.say("goes on: %s", n.Reason)
+	case governor.NoticeEnded:
+		if w.start && n.Phase == model.Completed {
+			w.out.say("execution %s ended; `writ events %s`", n.Execution, n.Execution)
+		}
+	}
+}
+
+func (w *watcher) tellDenied(n governor.Notice) {
+	key := n.Text + "\x00" + n.Reason
+	if w.denials[key] {
+		w.untold++
+		return
+	}
+	if len(w.denials) >= distinctDenials {
+		w.untold++
+		return
+	}
+	w.denials[key] = true
+	w.out.say("denied: %s (%s); `writ why %s/%d`", cut(n.Text, 200), n.Reason, n.Execution, n.Action)
+}
+
+// ending turns how a run ended into the exit code.
+func (w *watcher) ending(r governor.Result) error {
+	switch r.Phase {
+	case model.Completed:
+		if r.Exit == nil {
+			return problem.New(problem.Internal, "execution %s ended without an exit code", r.Execution)
+		}
+		if r.Exit.Signal != 0 {
+			return exitCode(128 + int(r.Exit.Signal))
+		}
+		if r.Exit.Code != 0 {
+			return exitCode(r.Exit.Code)
+		}
+		return nil
+	case model.Denied:
+		p := problem.New("denied", "execution %s was not admitted: %s%s", r.Execution, reasonWords(r.Reason), after(": ", w.last))
+		p.Run = 126
+		return p.WithFix(fmt.Sprintf("`writ why %s` names what stood against it", r.Execution))
+	case model.Terminated:
+		p := problem.New("terminated", "execution %s was ended by governance: %s%s", r.Execution, reasonWords(r.Reason), after(": ", w.last))
+		p.Run = 128 + int(syscall.SIGKILL)
+		return p.WithFix(fmt.Sprintf("`writ why %s` names what was lost", r.Execution))
+	}
+	return problem.New(problem.Internal, "execution %s ended in the phase %s", r.Execution, r.Phase)
+}
