@@ -20,6 +20,10 @@ const batchSize = 256
 // heartbeatEvery is how long a log may be silent, in nanoseconds.
 const heartbeatEvery = int64(10 * time.Second)
 
+// outcomeWithin is how long an outcome may wait for other records to be
+// written with, in nanoseconds.
+const outcomeWithin = int64(20 * time.Millisecond)
+
 // errEnded is returned to those who bring an input to an execution that ended.
 var errEnded = errors.New("the execution has ended")
 
@@ -45,6 +49,12 @@ type performer interface {
 	perform(in model.Input, effects []model.Effect)
 }
 
+// taken is a step that is not durable yet.
+type taken struct {
+	step
+	done chan<- []model.Effect
+}
+
 // delivery is an input on its way to the loop. The loop dates it, and numbers
 // an action.
 type delivery struct {
@@ -63,9 +73,14 @@ type loop struct {
 	inbox    chan delivery
 	ended    chan struct{} // closed when run returns
 	lastWord int64         // Mono of the last append
-	actions  uint64
-	held     map[uint64]chan<- model.Ruling // actions without a ruling, by number
-	status   atomic.Pointer[core.Status]    // after the last durable step
+	// unwritten are steps that are not durable yet. Only outcomes stay here
+	// for a while: nothing is performed for them, so that they may go into one
+	// append with what comes next.
+	unwritten []taken
+	writeBy   int64 // Mono
+	actions   uint64
+	held      map[uint64]chan<- model.Ruling // actions without a ruling, by number
+	status    atomic.Pointer[core.Status]    // after the last durable step
 }
 
 func newLoop(m *core.Machine, j journal, p performer, clock func() (int64, int64)) *loop {
@@ -156,27 +171,32 @@ func (l *loop) run(ctx context.Context) error {
 	l.lastWord, _ = l.clock()
 	for !l.machine.Status().Phase.Final() {
 		timer.Reset(l.untilWake())
-		var batch []delivery
+		var err error
 		select {
 		case d := <-l.inbox:
-			batch = l.drain(d)
+			err = l.take(ctx, l.drain(d))
 		case <-timer.C:
-			mono, _ := l.clock()
-			if wake, ok := l.machine.NextWake(); !ok || wake > mono {
-				if err := l.heartbeat(ctx, mono); err != nil {
-					return err
-				}
-				continue
-			}
-			batch = []delivery{{input: model.Input{Kind: model.InputTick}}}
+			err = l.wake(ctx)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if err := l.take(ctx, batch); err != nil {
+		if err != nil {
 			return err
 		}
 	}
-	return nil
+	return l.commit(ctx)
+}
+
+// wake does what time alone asks for.
+func (l *loop) wake(ctx context.Context) error {
+	mono, _ := l.clock()
+	if at, ok := l.machine.NextWake(); ok && at <= mono {
+		return l.take(ctx, []delivery{{input: model.Input{Kind: model.InputTick}}})
+	}
+	if len(l.unwritten) > 0 && mono >= l.writeBy {
+		return l.commit(ctx)
+	}
+	return l.heartbeat(ctx, mono)
 }
 
 func (l *loop) untilWake() time.Duration {
@@ -184,6 +204,9 @@ func (l *loop) untilWake() time.Duration {
 	wake := l.lastWord + heartbeatEvery
 	if at, ok := l.machine.NextWake(); ok {
 		wake = min(wake, at)
+	}
+	if len(l.unwritten) > 0 {
+		wake = min(wake, l.writeBy)
 	}
 	return max(0, time.Duration(wake-mono))
 }
@@ -201,11 +224,10 @@ func (l *loop) drain(first delivery) []delivery {
 	return batch
 }
 
-// take steps the machine through a batch, makes all of it durable at once, and
-// then performs it.
+// take steps the machine through a batch, and commits it unless nobody waits
+// for any of it.
 func (l *loop) take(ctx context.Context, batch []delivery) error {
-	steps := make([]step, 0, len(batch))
-	taken := make([]delivery, 0, len(batch))
+	urgent := false
 	for _, d := range batch {
 		if l.machine.Status().Phase.Final() {
 			break // the rest learns of the end by l.ended
@@ -219,19 +241,41 @@ func (l *loop) take(ctx context.Context, batch []delivery) error {
 			l.held[a.Number] = d.ruling
 			in.Action = &a
 		}
-		steps = append(steps, step{input: in, effects: l.machine.Step(in)})
-		taken = append(taken, d)
+		s := step{input: in, effects: l.machine.Step(in)}
+		if len(l.unwritten) == 0 {
+			l.writeBy = in.Mono + outcomeWithin
+		}
+		l.unwritten = append(l.unwritten, taken{step: s, done: d.done})
+		urgent = urgent || in.Kind != model.InputOutcome || len(s.effects) > 0 || d.done != nil
+	}
+	if !urgent && len(l.unwritten) < batchSize {
+		return nil
+	}
+	return l.commit(ctx)
+}
+
+// commit makes all steps durable that are not yet, at once, and then performs
+// them in order.
+func (l *loop) commit(ctx context.Context) error {
+	if len(l.unwritten) == 0 {
+		return nil
+	}
+	now := l.unwritten
+	l.unwritten = nil
+	steps := make([]step, len(now))
+	for i, t := range now {
+		steps[i] = t.step
 	}
 	if err := l.journal.Append(ctx, steps); err != nil {
 		return fmt.Errorf("recording: %w", err)
 	}
 	l.lastWord, _ = l.clock()
 	l.publish()
-	for i, s := range steps {
-		l.perform.perform(s.input, s.effects)
-		l.answer(s.effects)
-		if taken[i].done != nil {
-			taken[i].done <- s.effects
+	for _, t := range now {
+		l.perform.perform(t.input, t.effects)
+		l.answer(t.effects)
+		if t.done != nil {
+			t.done <- t.effects
 		}
 	}
 	return nil

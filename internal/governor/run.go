@@ -86,11 +86,12 @@ func (e *execution) govern() error {
 
 	stopSignals := e.forwardSignals()
 	defer stopSignals()
+	// The submission is the first input: it waits in the inbox for the loop.
+	sub := e.sub
+	e.tell(model.Input{Kind: model.InputSubmit, Submission: &sub})
 	if err := e.startObservers(); err != nil {
 		return err
 	}
-	sub := e.sub
-	e.aside(func() { e.tell(model.Input{Kind: model.InputSubmit, Submission: &sub}) })
 	if err := e.loop.run(e.ctx); err != nil {
 		e.stopAtOnce()
 		e.result.Phase, e.result.Reason = model.Terminated, "evidence_lost"
