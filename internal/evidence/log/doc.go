@@ -36,7 +36,8 @@
 // writes the last flush once more, since after a failed fdatasync it may be in
 // the page cache and not on the disk:
 //
-//	pwrite(last flush) ftruncate(end) fdatasync fallocate fdatasync
+//	fsync(dir of the second place)
+//	pwrite(last flush) ftruncate(end) fdatasync fsync(dir) fallocate fdatasync
 //
 // A log that is damaged before its end, behind the checkpoint in the second
 // place, or inconsistent with it, is refused.

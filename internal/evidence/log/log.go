@@ -12,7 +12,6 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/writ-run/writ/internal/evidence/checkpoint"
-	"github.com/writ-run/writ/internal/evidence/segment"
 	"github.com/writ-run/writ/internal/model"
 )
 
@@ -73,6 +72,10 @@ type Options struct {
 	// CheckpointEvery is the least time between two writes of the second place.
 	// Zero: 100 ms. Close always brings it up to date.
 	CheckpointEvery time.Duration
+
+	// inStep writes the second place in the sequencer, with every flush, so
+	// that in the crash test a seed decides everything.
+	inStep bool
 }
 
 func (o Options) origin() string { return checkpoint.Origin(o.Signer.Name(), o.Execution) }
@@ -96,7 +99,7 @@ func (o *Options) fill() error {
 	if o.CheckpointEvery == 0 {
 		o.CheckpointEvery = defaultCheckpoint
 	}
-	if o.SegmentSize < int64(segment.MaxHeader) || o.Queue < 0 || o.CheckpointEvery < 0 {
+	if o.SegmentSize < 0 || o.Queue < 0 || o.CheckpointEvery < 0 {
 		return errors.New("segment size, queue and checkpoint time must be positive")
 	}
 	return nil

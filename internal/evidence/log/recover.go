@@ -61,7 +61,7 @@ func recoverLog(dir storage, place *secondPlace, opts Options) (*writer, Recover
 		Size: w.tree.Size(), Checkpoint: w.signed, Clean: scan.clean,
 		CutBytes: scan.cutBytes, CutRecords: scan.cutRecords,
 	}
-	if err := w.mend(scan.end.flush, scan.clean); err != nil {
+	if err := w.mend(scan.end.flush); err != nil {
 		scan.close()
 		return nil, Recovery{}, err
 	}
@@ -118,6 +118,11 @@ func readAnchor(place *secondPlace, used bool) (*checkpoint.Checkpoint, error) {
 		}
 		place.written = signedAt{0, signed}
 		return nil, place.write(place.written)
+	}
+	// Its name may so far stand only in memory, and a log with records must
+	// never be found without it.
+	if err := place.dir.sync(); err != nil {
+		return nil, fmt.Errorf("flushing second place: %w", err)
 	}
 	place.written.size = anchor.Size
 	return anchor, nil
@@ -313,18 +318,20 @@ func (s *walk) compare() error {
 }
 
 // mend makes the recovered end durable and free behind it, and reserves room.
-func (w *writer) mend(flush int64, clean bool) error {
-	if !clean {
-		last := make([]byte, w.at-flush)
-		if _, err := w.file.ReadAt(last, flush); err != nil && err != io.EOF {
-			return fmt.Errorf("recovering: reading last flush: %w", err)
-		}
-		if _, err := w.file.WriteAt(last, flush); err != nil {
-			return fmt.Errorf("recovering: writing last flush: %w", err)
-		}
-		if err := w.seal(); err != nil {
-			return fmt.Errorf("recovering: %w", err)
-		}
+// What was read may so far stand only in the page cache, the names included.
+func (w *writer) mend(flush int64) error {
+	last := make([]byte, w.at-flush)
+	if _, err := w.file.ReadAt(last, flush); err != nil && err != io.EOF {
+		return fmt.Errorf("recovering: reading last flush: %w", err)
+	}
+	if _, err := w.file.WriteAt(last, flush); err != nil {
+		return fmt.Errorf("recovering: writing last flush: %w", err)
+	}
+	if err := w.seal(); err != nil {
+		return fmt.Errorf("recovering: %w", err)
+	}
+	if err := w.dir.sync(); err != nil {
+		return fmt.Errorf("recovering: flushing directory: %w", err)
 	}
 	w.allocated = max(w.opts.SegmentSize, w.at)
 	if err := w.file.allocate(w.allocated); err != nil {

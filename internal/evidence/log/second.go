@@ -133,6 +133,10 @@ func (s *secondPlace) offer(size uint64, signed []byte) {
 	s.mu.Lock()
 	s.offered = signedAt{size, signed}
 	s.mu.Unlock()
+	if s.opts.inStep {
+		s.catchUp()
+		return
+	}
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -145,7 +149,7 @@ func (s *secondPlace) catchUp() error {
 	s.mu.Lock()
 	next, have := s.offered, s.written
 	s.mu.Unlock()
-	if next.signed == nil || (have.signed != nil && next.size <= have.size) {
+	if next.signed == nil || next.size <= have.size && have.size > 0 {
 		return nil
 	}
 	err := s.write(next)

@@ -29,9 +29,9 @@ func (e *DamageError) Error() string {
 	return fmt.Sprintf("damaged frame at byte %d: %s", e.Offset, e.Reason)
 }
 
-const readSize = 1 << 20
+const readSize = 64 << 10
 
-// Scanner reads a segment's frames in order. It holds one buffer of 1 MiB, or
+// Scanner reads a segment's frames in order. It holds one buffer of 64 KiB, or
 // of the largest frame.
 type Scanner struct {
 	Header Header

@@ -80,7 +80,9 @@ func (s *story) submit(index uint64, body []byte) *flaw {
 		}
 	}
 	if check := s.walk.opts.Grant; check != nil {
-		if err := check(s.artifacts[sub.Grant], s.keys[roleOperator].vkey, *sub); err != nil {
+		find := func(d model.Digest) ([]byte, bool) { content, ok := s.artifacts[d]; return content, ok }
+		k := GrantKeys{Operator: s.keys[roleOperator].vkey, Governor: s.keys[roleGovernor].vkey}
+		if err := check(find, k, *sub, in.Wall); err != nil {
 			return flawAt(index, BadGrant, "%s", err)
 		}
 	}

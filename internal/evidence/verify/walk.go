@@ -32,10 +32,14 @@ type Options struct {
 	Load replay.Loader
 	// Engine is the digest of the engine that replays.
 	Engine model.Digest
-	// Grant checks a grant's envelope with the operator's verifier key against
-	// the submission. Nil: the grant is only required to be there.
-	Grant func(envelope []byte, operator string, s model.Submission) error
+	// Grant checks the submission's grant, and those above it, which find
+	// returns by digest, at the wall time of the submission. Nil: the grant is
+	// only required to be there.
+	Grant func(find func(model.Digest) ([]byte, bool), k GrantKeys, s model.Submission, wall int64) error
 }
+
+// GrantKeys are the verifier keys (vkeys) that the log names for signing grants.
+type GrantKeys struct{ Operator, Governor string }
 
 // Log verifies the log at path, a directory or one segment file. It does not
 // fail: what cannot be read makes the verdict Unverifiable.

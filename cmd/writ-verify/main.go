@@ -1,0 +1,6 @@
+// Command writ-verify checks an evidence log offline: see usage in command.go.
+package main
+
+import "os"
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }

@@ -1,0 +1,307 @@
+package log
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/writ-run/writ/internal/evidence/checkpoint"
+	"github.com/writ-run/writ/internal/evidence/segment"
+	"github.com/writ-run/writ/internal/model"
+)
+
+const testExecution = model.ExecutionID("01ARZ3NDEKTSV4RRFFQ69G5FAV")
+
+func testOptions(tb testing.TB) Options {
+	tb.Helper()
+	signer, vkey, err := checkpoint.NewSigner("example.test/log", ed25519.NewKeyFromSeed(make([]byte, 32)))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	verifier, err := note.NewVerifier(vkey)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return Options{Signer: signer, Verifier: verifier, Execution: testExecution, SecondPlace: "place"}
+}
+
+// testRecord is the one record that may ever stand at an index.
+func testRecord(seq uint64) model.Record {
+	body := binary.BigEndian.AppendUint64(nil, seq)
+	return model.Record{
+		Execution: testExecution, Seq: seq, Mono: int64(seq), Wall: int64(seq), Boot: "boot",
+		Kind: model.RecordHeartbeat, Body: bytes.Repeat(body, 1+int(seq*7%23)),
+	}
+}
+
+func testBatch(first uint64, n int) []model.Record {
+	batch := make([]model.Record, n)
+	for i := range batch {
+		batch[i] = testRecord(first + uint64(i))
+	}
+	return batch
+}
+
+var cycles = flag.Int("cycles", 4000, "crash cycles")
+
+// TestCrash runs a log on a failing machine, again and again on the same disk,
+// and holds what it finds against what was acknowledged.
+func TestCrash(t *testing.T) {
+	const disks = 40
+	n := *cycles
+	if testing.Short() {
+		n /= 10
+	}
+	var total crashed
+	for seed := range uint64(disks) {
+		c := &crashed{t: t, disk: newDisk(seed), rng: rand.New(rand.NewPCG(seed, 7)), opts: testOptions(t), ends: map[uint64]bool{0: true}}
+		c.opts.SegmentSize = 1024 << (seed % 4)
+		c.opts.CheckpointEvery = time.Nanosecond
+		c.concurrent = seed%4 == 3
+		c.opts.inStep = !c.concurrent
+		for c.cycles < n/disks {
+			c.cycle()
+			if c.acked > 300 { // a new log: long ones take long to read
+				c.disk, c.acked, c.ends = newDisk(seed+uint64(disks*c.cycles)), 0, map[uint64]bool{0: true}
+			}
+		}
+		total.cycles += c.cycles
+		total.acked += c.ackedEver
+		total.cut += c.cut
+		total.failedOpens += c.failedOpens
+	}
+	t.Logf("%d cycles, %d records acknowledged, %d times a torn end was cut, %d opens failed by a fault", total.cycles, total.acked, total.cut, total.failedOpens)
+	if total.cut == 0 || total.failedOpens == 0 {
+		t.Error("the faults did not reach recovery")
+	}
+}
+
+type crashed struct {
+	t    *testing.T
+	disk *disk
+	rng  *rand.Rand // of the test itself
+	opts Options
+	// concurrent has several batches under way at once and the second place
+	// written meanwhile; a seed does then not decide everything.
+	concurrent bool
+
+	acked uint64          // records acknowledged so far
+	ends  map[uint64]bool // sizes at which a batch ended
+
+	ackedEver                uint64
+	cycles, cut, failedOpens int
+}
+
+// cycle opens the log on a machine with faults, appends until it fails, stops
+// the machine, and checks what a machine without faults then finds.
+func (c *crashed) cycle() {
+	c.t.Helper()
+	c.cycles++
+	rng := c.rng
+	errorRate, crashRate := rng.IntN(60), rng.IntN(100)
+	if rng.IntN(2) == 0 {
+		c.disk.faults(errorRate, crashRate)
+	}
+	l, err := open(c.disk.dir("log"), c.disk.dir("second"), c.opts)
+	if err != nil {
+		c.failedOpens++
+		if errors.Is(err, errCrash) == errors.Is(err, errDisk) {
+			c.t.Fatalf("cycle %d: opening on the failing machine: %v", c.cycles, err)
+		}
+	} else {
+		c.disk.faults(errorRate, crashRate)
+		c.append(l)
+	}
+	if rng.IntN(3) == 0 {
+		c.disk.restart()
+	} else {
+		c.disk.powerFailure()
+	}
+	c.disk.faults(0, 0)
+	if rng.IntN(4) == 0 {
+		return // the next faulty machine recovers
+	}
+	l, err = open(c.disk.dir("log"), c.disk.dir("second"), c.opts)
+	if err != nil {
+		c.t.Fatalf("cycle %d: recovering with %d records acknowledged: %v", c.cycles, c.acked, err)
+	}
+	c.check(l)
+	if rng.IntN(2) == 0 {
+		if err := l.Close(); err != nil {
+			c.t.Fatal(err)
+		}
+		c.sealed()
+	} else {
+		c.abandon(l)
+	}
+}
+
+// append appends batches until one fails, or for a while.
+func (c *crashed) append(l *Log) {
+	c.t.Helper()
+	rng, next, dead := c.rng, l.Size(), false
+	for range 1 + rng.IntN(12) {
+		var futures []*Future
+		var sizes []uint64
+		group := 1
+		if c.concurrent {
+			group = 4
+		}
+		for range group {
+			n := 1 + rng.IntN(6)
+			futures = append(futures, l.Append(c.t.Context(), testBatch(next, n)))
+			next += uint64(n)
+			sizes = append(sizes, next)
+			c.ends[next] = true
+		}
+		for i, f := range futures {
+			r, err := f.Wait(c.t.Context())
+			switch {
+			case err == nil && dead:
+				c.t.Fatal("recorded after a fatal error")
+			case err == nil:
+				if r.Size < sizes[i] {
+					c.t.Fatalf("acknowledged up to %d under a checkpoint of %d", sizes[i], r.Size)
+				}
+				c.ackedEver += max(c.acked, sizes[i]) - c.acked
+				c.acked = max(c.acked, sizes[i])
+			case !errors.Is(err, ErrFatal):
+				c.t.Fatalf("append failed with %v", err)
+			default:
+				dead = true
+			}
+		}
+		if dead != (l.Err() != nil) {
+			c.t.Fatalf("a failed append and Err() = %v", l.Err())
+		}
+		if dead {
+			break
+		}
+	}
+	if rng.IntN(3) == 0 {
+		l.Close()
+	} else {
+		c.abandon(l)
+	}
+}
+
+// abandon stops the log's goroutines as a killed process would: nothing more
+// reaches the disk.
+func (c *crashed) abandon(l *Log) {
+	c.disk.set(true)
+	l.Close()
+	c.disk.set(false)
+}
+
+// check holds a recovered log against what was ever appended.
+func (c *crashed) check(l *Log) {
+	c.t.Helper()
+	r := l.Recovery()
+	if r.CutBytes > 0 {
+		c.cut++
+	}
+	size := l.Size()
+	if size < c.acked {
+		c.t.Fatalf("cycle %d: %d records were acknowledged, %d are left", c.cycles, c.acked, size)
+	}
+	if !c.ends[size] {
+		c.t.Fatalf("cycle %d: the log ends at %d, in the middle of a batch", c.cycles, size)
+	}
+	var tree checkpoint.Tree
+	read := c.read()
+	if uint64(len(read)) != size {
+		c.t.Fatalf("cycle %d: %d records are in the segments, %d in the log", c.cycles, len(read), size)
+	}
+	for i, leaf := range read {
+		if !bytes.Equal(leaf, model.Encode(testRecord(uint64(i)))) {
+			c.t.Fatalf("cycle %d: record %d is not what was appended", c.cycles, i)
+		}
+		hash, _ := checkpoint.LeafHash(leaf, nil)
+		tree.Append(hash)
+	}
+	if size > 0 {
+		cp, err := checkpoint.Open(l.Checkpoint(), c.opts.Verifier)
+		if err != nil || cp.Size != size || cp.Root != tree.Root() {
+			c.t.Fatalf("cycle %d: checkpoint %+v, %v; the records have %d under %s", c.cycles, cp, err, size, tree.Root())
+		}
+	}
+	// It can be appended to, and every batch that is not recorded any more may
+	// come again with the same numbers.
+	for end := range c.ends {
+		if end > size {
+			delete(c.ends, end)
+		}
+	}
+	c.acked = size
+	if _, err := l.Append(c.t.Context(), testBatch(size, 2)).Wait(c.t.Context()); err != nil {
+		c.t.Fatalf("cycle %d: append after recovery: %v", c.cycles, err)
+	}
+	c.acked += 2
+	c.ends[c.acked] = true
+}
+
+// read returns all leaves as they stand in the segments.
+func (c *crashed) read() [][]byte {
+	c.t.Helper()
+	dir := c.disk.dir("log")
+	names, err := dir.list()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var leaves [][]byte
+	for i, name := range names {
+		if !strings.HasSuffix(name, segment.Suffix) {
+			c.t.Fatalf("%s was left behind", name)
+		}
+		scan, err := segment.NewScanner(&faultFile{c.disk, dir.cached[name]})
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		last := segment.FrameCheckpoint
+		for {
+			f, err := scan.Next()
+			if err == io.EOF || errors.Is(err, segment.ErrZeros) && i == len(names)-1 {
+				break
+			}
+			if err != nil {
+				c.t.Fatalf("%s: %v", name, err)
+			}
+			if last = f.Kind; f.Kind == segment.FrameRecord {
+				leaves = append(leaves, bytes.Clone(f.Payload))
+			}
+		}
+		if _, dirty, err := scan.Zeros(); last != segment.FrameCheckpoint || dirty >= 0 || err != nil {
+			c.t.Fatalf("%s does not end with a checkpoint and zeros", name)
+		}
+	}
+	return leaves
+}
+
+// sealed checks that a closed log has no room left, and is up to date elsewhere.
+func (c *crashed) sealed() {
+	c.t.Helper()
+	dir := c.disk.dir("log")
+	names, _ := dir.list()
+	scan, err := segment.NewScanner(&faultFile{c.disk, dir.cached[slices.Max(names)]})
+	for err == nil {
+		_, err = scan.Next()
+	}
+	if err != io.EOF {
+		c.t.Fatalf("a closed log ends with %v", err)
+	}
+	place := newSecondPlace(c.disk.dir("second"), c.opts)
+	cp, err := place.read()
+	if err != nil || cp.Size != c.acked {
+		c.t.Fatalf("second place after close: %+v, %v; want %d records", cp, err, c.acked)
+	}
+}

@@ -1,0 +1,73 @@
+// Package offline gives the verifier what it needs of policies and grants, and
+// nothing that reaches outside: `writ-verify` and `writ evidence verify` judge
+// with the same Options.
+package offline
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/writ-run/writ/internal/core"
+	"github.com/writ-run/writ/internal/evidence/verify"
+	"github.com/writ-run/writ/internal/grant"
+	"github.com/writ-run/writ/internal/keys"
+	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/policy"
+)
+
+// Options returns the options of a verification that replays with this
+// program's engine and trusts the given verifier keys.
+func Options(trust []string) verify.Options {
+	return verify.Options{Trust: trust, Load: Load, Engine: policy.EngineDigest(), Grant: CheckGrant}
+}
+
+// Load makes the policies of a recorded bundle. It is a replay.Loader.
+func Load(bundle model.Digest, find func(model.Digest) ([]byte, bool)) (core.Policies, error) {
+	b, err := policy.FromArtifacts(bundle, find)
+	if err != nil {
+		return nil, err
+	}
+	loaded, err := policy.Load(b)
+	if err != nil {
+		return nil, err
+	}
+	var e policy.Engine
+	e.Add(loaded)
+	return &e, nil
+}
+
+// CheckGrant checks that the recorded grant was signed by the operator, down
+// every delegation, and lets the submission run at the time that it was made.
+// Whether it was revoked, only observations say.
+func CheckGrant(find func(model.Digest) ([]byte, bool), k verify.GrantKeys, s model.Submission, wall int64) error {
+	trust, err := keys.NewTrust(k.Operator, k.Governor)
+	if err != nil {
+		return err
+	}
+	var chain [][]byte
+	for at := s.Grant; !at.IsZero(); {
+		envelope, ok := find(at)
+		if !ok || len(chain) > grant.MaxDepth {
+			return fmt.Errorf("the grant with the digest %s is not in the log", at)
+		}
+		var g grant.Grant
+		if _, err := keys.Unseal(envelope, trust, grant.Predicate, &g, keys.Operator, keys.Governor); err != nil {
+			return err
+		}
+		chain = append([][]byte{envelope}, chain...)
+		at = g.ParentDigest
+	}
+	c, err := grant.Check(chain, trust)
+	if err != nil {
+		return err
+	}
+	now := time.Unix(0, wall)
+	switch {
+	case c.Leaf().Grant.ID != s.GrantID:
+		return errors.New("the submission names another grant")
+	case now.Before(c.From()), !now.Before(c.Until()):
+		return fmt.Errorf("it was good from %s until %s, the submission is of %s", c.From(), c.Until(), now.UTC())
+	}
+	return c.Permits(s.Agent, s.Argv, s.Dir)
+}
