@@ -27,6 +27,22 @@ type disk struct {
 	errors  int
 	crashes int
 	stopped bool // every call fails until powerFailure or restart
+
+	room int64         // bytes that files may have together; 0: no bound
+	hold chan struct{} // if not nil, writes wait until it is closed
+}
+
+var errFull = errors.New("fault: no space left on device")
+
+// full tells whether a change would not fit.
+func (d *disk) full(i *inode, c change) bool {
+	used := int64(len(c.apply(i.cached)) - len(i.cached))
+	for _, dir := range d.dirs {
+		for _, i := range dir.cached {
+			used += int64(len(i.cached))
+		}
+	}
+	return d.room > 0 && used > d.room
 }
 
 func newDisk(seed uint64) *disk {
@@ -272,10 +288,16 @@ func (f *faultFile) ReadAt(b []byte, off int64) (int, error) {
 }
 
 func (f *faultFile) WriteAt(b []byte, off int64) (int, error) {
+	if f.disk.hold != nil {
+		<-f.disk.hold
+	}
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
 	applied, err := f.disk.fault()
 	c := change{off, slices.Clone(b)}
+	if err == nil && f.disk.full(f.i, c) {
+		return 0, errFull
+	}
 	if err == nil {
 		f.i.change(c)
 		return len(b), nil
@@ -292,6 +314,9 @@ func (f *faultFile) resize(size int64) error {
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
 	applied, err := f.disk.fault()
+	if applied && f.disk.full(f.i, change{at: size}) {
+		return errFull
+	}
 	if applied {
 		f.i.change(change{at: size})
 	}
