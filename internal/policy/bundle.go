@@ -66,7 +66,7 @@ func newBundle(sources []Source, schema, settings []byte) (*Bundle, error) {
 	var problems Problems
 	for _, s := range sources {
 		if why := badName(s.Name); why != "" {
-			problems = append(problems, &Problem{Code: text.CodeBadName, File: strings.ToValidUTF8(s.Name, "?"), What: fmt.Sprintf("%q cannot name a policy file", s.Name),
+			problems = append(problems, &Problem{Code: text.CodeBadName, What: fmt.Sprintf("%q cannot name a policy file", s.Name),
 				Why: why, Fix: `use a short relative path such as "team/network.cedar"`})
 		}
 		b.sources = append(b.sources, Source{Name: s.Name, Text: slices.Clone(s.Text)})

@@ -18,11 +18,15 @@ var (
 	sayAction    = regexp.MustCompile("^unrecognized action `(.*)`$")
 	sayType      = regexp.MustCompile("^unrecognized entity type `(.*)`$")
 	sayAttribute = regexp.MustCompile("^attribute `(.*)` (?:on entity types? (.*)|in context for (.*)) not found$")
-	sayOptional  = regexp.MustCompile("^unable to guarantee safety of access to optional attribute `(.*)`")
+	sayOptional  = regexp.MustCompile("^unable to guarantee safety of access to optional attribute `([^`]*)`")
 	sayExpected  = regexp.MustCompile("^unexpected type: expected (.*) but saw (.*)$")
 	sayNoAction  = "unable to find an applicable action given the policy scope constraints"
+	sayEmptySet  = "empty set literals are forbidden in policies"
 	sayArgument  = regexp.MustCompile("^error during extension function argument validation: failed to parse as (.*): `(.*)`$")
 )
+
+// schemaName is how problems call the schema.
+const schemaName = "the schema, schema.cedarschema"
 
 // checkSchema reports what strict validation has against a rule. Complaints
 // that follow from one mistake become one problem.
@@ -31,7 +35,7 @@ func checkSchema(file string, r *rule) (problems Problems) {
 	complaints := c.policy(r.ast)
 	known := map[string]bool{}
 	for _, message := range complaints {
-		if sayAction.MatchString(message) || sayType.MatchString(message) {
+		if sayAction.MatchString(message) || sayType.MatchString(message) || message == sayEmptySet {
 			known["head"] = true
 		}
 	}
@@ -79,13 +83,15 @@ func (c *checker) explain(r *rule, message string) (code text.Code, what, why, f
 			owner = "the context of " + m[3]
 			candidates = c.attributes("", types.NewEntityUID(typeAction, types.String(entityID(m[3]))))
 		}
-		if strings.Contains(m[1], ".") || !slices.Contains(candidates, name) && text.Nearest(name, candidates) == "" {
+		fix = text.Suggest(name, candidates)
+		if text.Nearest(name, candidates) == "" { // it may stand in a record within
 			if all := c.allAttributes(); text.Nearest(name, all) != "" && !slices.Contains(all, name) {
-				candidates = all
+				fix = text.SuggestOne(name, all)
 			}
 		}
-		fix = text.Suggest(name, candidates)
 		switch {
+		case types.EntityType(owner) == typeFile:
+			fix = `files are told apart by name only: resource == Writ::File::"/path", or resource in Writ::Directory::"/path"`
 		case len(candidates) == 0:
 			fix = owner + " has no attributes"
 		case m[3] != "" && r.actions == allActions && slices.Contains(c.allAttributes(), name):
@@ -100,17 +106,20 @@ func (c *checker) explain(r *rule, message string) (code text.Code, what, why, f
 	}
 	if m := sayExpected.FindStringSubmatch(message); m != nil {
 		return text.CodeType, fmt.Sprintf("this is of type %s where %s is needed", m[2], m[1]), "evaluating it would be an error, and an error denies everything",
-			"compare with the types in the schema: `writ policy schema`", at, message
+			"compare with the types in " + schemaName, at, message
 	}
 	if m := sayArgument.FindStringSubmatch(message); m != nil {
 		return text.CodeType, fmt.Sprintf("%s is not %s", strings.ReplaceAll(m[2], `\"`, `"`), article(m[1])), "evaluating it would be an error, and an error denies everything",
 			"correct the text between the quotes", at, message
 	}
+	if message == sayEmptySet {
+		return text.CodeType, "an empty set []", "nothing is in it, so the policy would never match, or always", "put something into it, or leave it out", r.find(at, text.Mark, "["), message
+	}
 	if message == sayNoAction {
 		return text.CodeType, "no action in the head applies to this principal and resource", "nothing ever asks for it, so the policy would never match",
 			"see in the schema which action goes with which resource: " + c.pairs(r.actions), r.source.Keyword(), message
 	}
-	return text.CodeType, message, "the policy does not type-check, so it might fail or never match", "compare with the schema: `writ policy schema`", at, message
+	return text.CodeType, message, "the policy does not type-check, so it might fail or never match", "compare with " + schemaName, at, message
 }
 
 func article(noun string) string {

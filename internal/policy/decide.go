@@ -4,13 +4,13 @@ import (
 	"cmp"
 	"iter"
 	"slices"
-	"strings"
 	"sync"
 	"unicode/utf8"
 
 	"github.com/cedar-policy/cedar-go"
 
 	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/policy/text"
 )
 
 // maxMessage bounds the text of a policy's error in a decision.
@@ -175,9 +175,9 @@ func (l *Loaded) failed(s *selection, verdict cedar.Decision, diagnostic cedar.D
 	return d
 }
 
-// cut makes a message valid UTF-8 within its bound.
+// cut makes a message fit for a terminal, and for its bound.
 func cut(message string) string {
-	message = strings.ToValidUTF8(message, "\uFFFD")
+	message = text.Plain(message)
 	if len(message) <= maxMessage {
 		return message
 	}

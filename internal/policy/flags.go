@@ -156,7 +156,7 @@ func (w *flagWriter) connect(value string) {
 		return
 	}
 	if addr.Zone() != "" {
-		w.problem(flag, value, "an address with a zone means another one on each interface", "give the address without %"+addr.Zone())
+		w.problem(flag, value, "an address with a zone means another one on each interface", fmt.Sprintf("give the address without %q", "%"+addr.Zone()))
 		return
 	}
 	canonical := addr.Unmap().String()

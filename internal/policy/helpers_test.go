@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/policy/settings"
 )
 
 // testZones are the zones of the requests that the tests make.
@@ -93,3 +94,23 @@ func stale(r model.Request, c model.Condition) model.Request {
 	r.Conditions[c-1] = model.ConditionState{Condition: c, Standing: model.Stale, Reason: "stale"}
 	return r
 }
+
+// allKinds has a request of every kind of action and resource.
+func allKinds() []model.Request {
+	tool := baseRequest(model.ActionCallTool)
+	tool.Resource, tool.Args = model.Resource{Kind: model.ResourceTool, ID: "read", Server: "files"}, []string{"a", "b"}
+	ask := baseRequest(model.ActionCallModel)
+	ask.Resource = model.Resource{Kind: model.ResourceModel, ID: "large"}
+	http := baseRequest(model.ActionHTTP)
+	http.Resource, http.Args = model.Resource{Kind: model.ResourceHost, ID: "example.org", Port: 443, Protocol: "tcp"}, []string{"GET", "/index.html"}
+	delegate := baseRequest(model.ActionDelegate)
+	delegate.Resource = model.Resource{Kind: model.ResourceAgent, ID: "helper"}
+	return []model.Request{
+		lifeRequest(model.ActionStart), lifeRequest(model.ActionContinue), lose(lifeRequest(model.ActionContinue), model.Policy, "drift"),
+		execRequest("/usr/bin/git", "git", "push", "origin main"), hostRequest("127.0.0.1", 80), hostRequest("example.org", 443),
+		unixRequest("/tmp/x.sock"), openRequest("/usr/lib/libc.so", model.AccessRead), openRequest("/home/me/project/a", model.AccessWrite),
+		tool, ask, http, delegate,
+	}
+}
+
+func defaultSettings() settings.Settings { return settings.Default() }

@@ -200,6 +200,8 @@ func consumed(message string) bool {
 	return false
 }
 
+var notFunction = regexp.MustCompile("^`(.*)` is not a function$")
+
 var exactGot = regexp.MustCompile(`^exact got (.*) want (.*)$`)
 
 func explainSyntax(message, token string) (what, fix string) {
@@ -208,6 +210,9 @@ func explainSyntax(message, token string) (what, fix string) {
 		switch m[2] {
 		case ";":
 			fix = "end the policy before this with ;"
+			if strings.Contains(")]}", m[1]) {
+				fix = "remove this bracket, or open one before it"
+			}
 		case "principal", "action", "resource":
 			fix = "a policy begins: permit (principal, action, resource)"
 		default:
@@ -223,6 +228,13 @@ func explainSyntax(message, token string) (what, fix string) {
 	}
 	if strings.HasPrefix(message, "invalid primary") {
 		return fmt.Sprintf("found %q where a value should be", token), `values begin with principal, action, resource, context, a type such as Writ::File::"/path", a text, a number, true or false`
+	}
+	if m := notFunction.FindStringSubmatch(message); m != nil {
+		functions := []string{"ip", "decimal", "datetime", "duration"}
+		return fmt.Sprintf("there is no function %s", m[1]), text.Suggest(m[1], functions)
+	}
+	if name, ok := strings.CutPrefix(message, "duplicate annotation: "); ok {
+		return name + " stands here twice", "remove one"
 	}
 	return "the policy does not parse: " + message, "compare with the examples in https://docs.cedarpolicy.com/policies/syntax-policy.html"
 }

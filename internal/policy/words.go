@@ -53,7 +53,7 @@ func checkWords(file string, r *rule) (problems Problems) {
 			if !slices.Contains(attributes, string(n.Value)) {
 				at := r.findAttribute(r.source.Keyword(), string(n.Value))
 				problems = append(problems, &Problem{Code: text.CodeUnknownAttribute, File: file, Line: at.Line, Column: at.Column,
-					What: fmt.Sprintf("nothing ever has the attribute %q", string(n.Value)), Why: "the test would always be false", Fix: text.Suggest(string(n.Value), attributes)})
+					What: fmt.Sprintf("nothing ever has the attribute %q", string(n.Value)), Why: "the test would always be false", Fix: text.SuggestOne(string(n.Value), attributes)})
 			}
 		}
 	})
@@ -189,6 +189,10 @@ func canonicalHost(id string) (host, why string) {
 		if r != '.' && r != '-' && r != '_' && (r < 'a' || r > 'z') && (r < '0' || r > '9') {
 			return "", "it is neither an address nor a name"
 		}
+	}
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	if strings.Trim(last, "0123456789") == "" || strings.HasPrefix(last, "0x") {
+		return "", "resolvers take it for an address, in a form that is not the usual one" // 10.1, 167772161, 0x7f000001, 10.0.0.1.
 	}
 	return host, ""
 }

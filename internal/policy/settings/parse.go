@@ -60,7 +60,7 @@ func (p *reading) problem(at *token.Token, what, why, fix string) {
 func (p *reading) tree(source []byte) (root *ast.MappingNode, ok bool) {
 	defer func() {
 		if r := recover(); r != nil { // the YAML parser is not ours; a source it cannot bear is a bad source
-			p.problem(nil, "the settings are not YAML", "the parser cannot read them", "compare with `writ policy settings`")
+			p.problem(nil, "the settings are not YAML", "the parser cannot read them", "write `key: value` lines")
 			root, ok = nil, false
 		}
 	}()

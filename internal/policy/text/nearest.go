@@ -57,6 +57,15 @@ func Suggest(word string, known []string) string {
 	return "use one of: " + list
 }
 
+// SuggestOne is Suggest where the known words are too many to list, unless none
+// of them is like the word.
+func SuggestOne(word string, known []string) string {
+	if near := Nearest(word, known); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	return Suggest(word, known)
+}
+
 // Quote returns s as a Cedar string literal (grammar rule STR). Whatever is
 // not plain visible ASCII is escaped, so that nothing in s can end the literal
 // or hide in it.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Code is the stable name of a kind of problem.
@@ -109,13 +110,27 @@ func (ps Problems) Has(code Code) bool {
 // MaxProblems is how many problems are reported at once.
 const MaxProblems = 50
 
-// Err returns the problems, sorted, without repetitions and cut to
-// MaxProblems, or nil when there are none.
+// Plain makes a text that quotes somebody's input fit for a terminal: without
+// control and direction characters, and valid UTF-8.
+func Plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unprintable(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, strings.ToValidUTF8(s, string(utf8.RuneError)))
+}
+
+// Err returns the problems, sorted, without repetitions, cut to MaxProblems and
+// fit for a terminal, or nil when there are none.
 func (ps Problems) Err() error {
 	if len(ps) == 0 {
 		return nil
 	}
-	sorted := slices.Clone(ps)
+	sorted := make(Problems, len(ps))
+	for i, p := range ps {
+		sorted[i] = &Problem{Code: p.Code, File: Plain(p.File), Line: p.Line, Column: p.Column, What: Plain(p.What), Why: Plain(p.Why), Fix: Plain(p.Fix)}
+	}
 	slices.SortStableFunc(sorted, func(a, b *Problem) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column),
 			cmp.Compare(a.Code, b.Code), cmp.Compare(a.What, b.What))

@@ -76,15 +76,19 @@ func Check(file string, source []byte) *Problem {
 		case r == utf8.RuneError && size == 1:
 			return s.problem(CodeBadText, fmt.Sprintf("byte 0x%02x is not UTF-8 text", src[s.pos]),
 				"a policy that different readers read differently cannot be relied on", "save the file as UTF-8")
-		case r < ' ' && r != '\n' && r != '\r' && r != '\t', r == 0x7f, r == 0xfeff,
-			r >= 0x80 && unicode.Is(unicode.Cc, r),
-			r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069, r == 0x200e, r == 0x200f, r == 0x061c:
+		case unprintable(r) && r != '\n' && r != '\r' && r != '\t':
 			return s.problem(CodeBadText, fmt.Sprintf("invisible character U+%04X", r),
 				"it can make the policy show otherwise than it is read", fmt.Sprintf(`remove it; inside a string write it as \u{%x}`, r))
 		}
 		s.next()
 	}
 	return nil
+}
+
+// unprintable tells whether a character shows as nothing, or changes how others
+// show: control characters, byte order marks, changes of direction.
+func unprintable(r rune) bool {
+	return unicode.Is(unicode.Cc, r) || r == 0xfeff || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 || r == 0x200e || r == 0x200f || r == 0x061c
 }
 
 func isWordRune(r rune, first bool) bool {
