@@ -65,8 +65,8 @@ type Status struct {
 	Lease      model.Lease                               `json:"lease"`
 	LeaseProof model.Digest                              `json:"lease_digest,omitzero"`
 	Actions    uint64                                    `json:"actions"`
-	Pending    int                                       `json:"pending"` // held until the pause ends
-	Open       int                                       `json:"open"`    // allowed, outcome not yet known
+	Pending    int                                       `json:"pending"`        // held until the pause ends
+	Open       []uint64                                  `json:"open,omitempty"` // allowed, outcome not yet known
 	KillAt     int64                                     `json:"kill_at,omitempty"`
 	Exit       *model.Exit                               `json:"exit,omitempty"`
 }
@@ -75,7 +75,7 @@ type Status struct {
 func (m *Machine) Status() Status {
 	s := Status{
 		Phase: m.phase, Since: m.since, Conditions: m.states, Lease: m.lease, LeaseProof: m.leaseDigest,
-		Actions: m.actions, Pending: len(m.pending), Open: len(m.open), KillAt: m.killAt,
+		Actions: m.actions, Pending: len(m.pending), Open: append([]uint64(nil), m.open...), KillAt: m.killAt,
 	}
 	if m.exit != nil {
 		exit := *m.exit

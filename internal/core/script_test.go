@@ -233,7 +233,7 @@ func (s *script) status() string {
 	if st.Exit != nil {
 		exit = fmt.Sprintf(" exit=%d", st.Exit.Code)
 	}
-	return fmt.Sprintf("%s lease=%d actions=%d pending=%d open=%d wake=%s%s\n", st.Phase, st.Lease.Seq, st.Actions, st.Pending, st.Open, wake, exit)
+	return fmt.Sprintf("%s lease=%d actions=%d pending=%d open=%d wake=%s%s\n", st.Phase, st.Lease.Seq, st.Actions, st.Pending, len(st.Open), wake, exit)
 }
 
 func render(effects []model.Effect) string {
