@@ -1,0 +1,275 @@
+package kernel
+
+import (
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/writ-run/writ/internal/model"
+)
+
+// An exec that is let through is read again by the kernel: its path, its
+// arguments, the file. To know what it became, the gate traces the asker:
+//
+//  1. PTRACE_SEIZE, while the asker waits in the filter; TRACEEXEC|EXITKILL.
+//  2. ID_VALID: the number was the asker's.
+//  3. PTRACE_INTERRUPT: so that an execve that fails stops too, on its way back.
+//  4. NOTIF_SEND with CONTINUE.
+//  5. The kernel stops it either in the new program before the first
+//     instruction, or after the failed call with its errno.
+//  6. PTRACE_DETACH, or SIGKILL if the program is not what was allowed.
+//
+// If the gate dies in between, EXITKILL kills the asker. Its parent sees
+// nothing of the stops, provided it is not the gate's own process: the kernel
+// gives those of a tracee to whichever thread waits. Each trace has a thread of its own: one that waits for
+// a lock of a process must not be the one who reaps another thread of it.
+
+// tracedExec is an exec that is about to be let through.
+type tracedExec struct {
+	call *call
+	want image
+}
+
+// execEnd is what became of it; all zero: the asker is gone.
+type execEnd struct {
+	done     bool
+	mismatch *model.Resource // what it became instead; it is dead
+	failed   bool            // it goes on in its old program
+	errno    unix.Errno      // with failed, 0 where it is not known
+	detail   string
+}
+
+// tracers are the threads that trace. They are made as needed, as many as
+// there are execs at once, and a few are kept.
+type tracers struct {
+	mu   sync.Mutex
+	idle []chan func()
+	all  sync.WaitGroup
+}
+
+const idleTracers = 4
+
+func (t *tracers) run(e *tracedExec) (end execEnd) {
+	done := make(chan struct{})
+	t.take() <- func() { end = e.run(); close(done) }
+	<-done
+	return end
+}
+
+func (t *tracers) take() chan func() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := len(t.idle); n > 0 {
+		worker := t.idle[n-1]
+		t.idle = t.idle[:n-1]
+		return worker
+	}
+	worker := make(chan func(), 1)
+	t.all.Go(func() {
+		// The tracer is a thread. It ends with this goroutine.
+		runtime.LockOSThread()
+		for job := range worker {
+			job()
+			if !t.keep(worker) {
+				return
+			}
+		}
+	})
+	return worker
+}
+
+func (t *tracers) keep(worker chan func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.idle) >= idleTracers {
+		return false
+	}
+	t.idle = append(t.idle, worker)
+	return true
+}
+
+// stop ends the threads. Nothing may run any more.
+func (t *tracers) stop() {
+	t.mu.Lock()
+	for _, worker := range t.idle {
+		close(worker)
+	}
+	t.idle = nil
+	t.mu.Unlock()
+	t.all.Wait()
+}
+
+func (e *tracedExec) run() execEnd {
+	c := e.call
+	const options = unix.PTRACE_O_TRACEEXEC | unix.PTRACE_O_EXITKILL
+	if errno := ptrace(unix.PTRACE_SEIZE, c.n.tid, options); errno == unix.ESRCH {
+		return execEnd{}
+	} else if errno != 0 {
+		return execEnd{failed: true, errno: unix.EACCES, detail: "cannot be traced: " + errno.Error()}
+	}
+	if !c.g.listener.valid(c.n.id) {
+		e.letGo()
+		return execEnd{}
+	}
+	if c.target.killable {
+		ptrace(unix.PTRACE_INTERRUPT, c.n.tid, 0)
+	}
+	if c.proceed() != nil {
+		e.letGo()
+		return execEnd{}
+	}
+	if !c.target.killable {
+		// An interrupt before the answer would have ended the waiting.
+		ptrace(unix.PTRACE_INTERRUPT, c.n.tid, 0)
+	}
+	return e.follow()
+}
+
+// letGo ends a trace that is not wanted any more.
+func (e *tracedExec) letGo() {
+	ptrace(unix.PTRACE_INTERRUPT, e.call.n.tid, 0)
+	if stop := e.await(); stop.stopped {
+		ptrace(unix.PTRACE_DETACH, stop.pid, uintptr(stop.signal()))
+	}
+}
+
+// follow waits for the end of the execve.
+func (e *tracedExec) follow() execEnd {
+	stop := e.await()
+	switch {
+	case !stop.stopped:
+		return execEnd{}
+	case stop.event() == unix.PTRACE_EVENT_EXEC:
+		got, ok := e.check()
+		if ok {
+			ptrace(unix.PTRACE_DETACH, stop.pid, 0)
+			return execEnd{done: true}
+		}
+		unix.PidfdSendSignal(e.call.target.process, unix.SIGKILL, nil, 0)
+		for stop.stopped {
+			stop = e.await() // nobody else may reap what is traced
+		}
+		return execEnd{mismatch: &got}
+	}
+	end := execEnd{failed: true}
+	if e.call.target.killable {
+		// It was interrupted on its way back from the call and nowhere else.
+		end.errno = syscallError(stop.pid)
+	}
+	ptrace(unix.PTRACE_DETACH, stop.pid, uintptr(stop.signal()))
+	if end.errno >= 512 { // ERESTARTSYS and its like: it will ask again
+		end.errno, end.detail = unix.EINTR, "interrupted"
+	}
+	return end
+}
+
+// check compares the program in the stopped asker with what was allowed.
+func (e *tracedExec) check() (got model.Resource, ok bool) {
+	c := e.call
+	t, err := openTarget(c.target.tgid) // the asker's thread is now the leader
+	if err != nil {
+		return model.Resource{Kind: model.ResourceExecutable, ID: "unreachable:"}, false
+	}
+	defer t.close()
+	want := e.want.content
+	got = model.Resource{Kind: model.ResourceExecutable, ID: "unreachable:"}
+	fd, err := unix.Openat(t.proc, "exe", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return got, false
+	}
+	f := &file{fd: fd}
+	defer f.close()
+	if unix.Fstat(fd, &f.st) != nil || t.name(f, true) != nil {
+		return got, false
+	}
+	got.ID = f.path
+	same := versionOf(&f.st) == want.version
+	if !same || !want.settled {
+		// No one can write it while it is running: this is its content.
+		found, _, err := c.contentOf(fd, nil)
+		if err != nil {
+			return got, false
+		}
+		got.Digest = found.digest
+		same = found.version.inode == want.version.inode && found.digest == want.digest
+	} else {
+		got.Digest = want.digest
+	}
+	if !same {
+		return got, false
+	}
+	cmdline, err := readFile(t.proc, "cmdline")
+	if err != nil || !e.want.argv.seenIn(cmdline) {
+		got.ID += " with other arguments"
+		return got, false
+	}
+	return got, true
+}
+
+// traceStop is a stop or the end of a traced thread.
+type traceStop struct {
+	pid     int
+	stopped bool
+	status  unix.WaitStatus
+}
+
+func (s traceStop) event() int { return int(s.status >> 16) }
+
+// signal is the one that a signal-delivery-stop would deliver.
+func (s traceStop) signal() int {
+	if s.event() != 0 {
+		return 0
+	}
+	return int(s.status.StopSignal())
+}
+
+// await waits for the traced thread to stop or end.
+func (e *tracedExec) await() traceStop {
+	t := e.call.target
+	if t.tid == t.tgid {
+		stop, _ := look(t.tid, 0)
+		return stop
+	}
+	// A thread that is not the leader becomes the leader by exec, and one
+	// cannot wait for two numbers without waiting for all.
+	for p := pause(0); ; p.sleep() {
+		stop, err := look(t.tid, unix.WNOHANG)
+		if stop.pid == 0 {
+			var later error
+			if stop, later = look(t.tgid, unix.WNOHANG); err != nil && later != nil {
+				return traceStop{}
+			}
+		}
+		if stop.pid != 0 {
+			return stop
+		}
+	}
+}
+
+// look waits for a stop or the end of pid, or with WNOHANG only looks for one.
+// The real parent hears of an end after the tracer.
+func look(pid, options int) (stop traceStop, err error) {
+	for {
+		stop.pid, err = unix.Wait4(pid, &stop.status, options|unix.WALL, nil)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	stop.stopped = err == nil && stop.pid != 0 && stop.status.Stopped()
+	return stop, err
+}
+
+func ptrace(request, pid int, data uintptr) unix.Errno {
+	_, _, errno := unix.Syscall6(unix.SYS_PTRACE, uintptr(request), uintptr(pid), 0, data, 0, 0)
+	return errno
+}
+
+// pause is how long to wait before looking again: longer each time.
+type pause time.Duration
+
+func (p *pause) sleep() {
+	*p = min(max(2**p, pause(20*time.Microsecond)), pause(5*time.Millisecond))
+	time.Sleep(time.Duration(*p))
+}

@@ -1,0 +1,219 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"math"
+	"strconv"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// rawConnect is connect with the address as the asker wrote it.
+func rawConnect(fd int, raw []byte) unix.Errno {
+	for {
+		_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(raw))), uintptr(len(raw)))
+		if errno != unix.EINTR {
+			return errno
+		}
+	}
+}
+
+// unixAddress is the socket address of a path.
+func unixAddress(path string) []byte {
+	raw := binary.NativeEndian.AppendUint16(nil, unix.AF_UNIX)
+	return append(append(raw, path...), 0)
+}
+
+// dial connects the asker's own socket. If it is a blocking one, it waits.
+func (c *call) dial(s *socket, raw []byte) (unix.Errno, string) {
+	flags, err := unix.FcntlInt(uintptr(s.fd), unix.F_GETFL, 0)
+	if err != nil {
+		return err.(unix.Errno), ""
+	}
+	if flags&unix.O_NONBLOCK != 0 {
+		return rawConnect(s.fd, raw), ""
+	}
+	return c.waitConnect(s.fd, s.domain, sendTimeout(s.fd), func() unix.Errno {
+		// A connect that blocks could not be called off. The flag is the
+		// asker's too, so it is set for the moment of the call only.
+		setNonblock(s.fd, true)
+		defer setNonblock(s.fd, false)
+		return rawConnect(s.fd, raw)
+	})
+}
+
+// dialHost connects in the gate's own network namespace, and puts the
+// connected socket in the place of the asker's.
+//
+// Only a connected TCP socket is ever handed over. Any other of the host's
+// network namespace could be made to listen there, or send anywhere. So also
+// a non-blocking connect is answered when it is decided how it ends, at the
+// latest after Config.HostTimeout.
+func (c *call) dialHost(s *socket, raw []byte) (unix.Errno, string) {
+	if s.kind != unix.SOCK_STREAM || s.protocolName() != "tcp" {
+		return unix.EACCES, "via=host is for TCP only"
+	}
+	if _, err := unix.Getpeername(s.fd); err == nil {
+		return unix.EISCONN, ""
+	}
+	flags, err := unix.FcntlInt(uintptr(s.fd), unix.F_GETFL, 0)
+	if err != nil {
+		return err.(unix.Errno), ""
+	}
+	fd, err := unix.Socket(s.domain, s.kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, s.protocol)
+	if err != nil {
+		return err.(unix.Errno), ""
+	}
+	defer unix.Close(fd)
+	copyOptions(s.fd, fd)
+	limit := sendTimeout(s.fd)
+	if limit == 0 || limit > c.g.config.HostTimeout {
+		limit = c.g.config.HostTimeout
+	}
+	errno, detail := c.waitConnect(fd, s.domain, limit, func() unix.Errno { return rawConnect(fd, raw) })
+	if errno == unix.EINPROGRESS {
+		errno = unix.ETIMEDOUT // it ends here, where the asker's own would go on
+	}
+	if errno != 0 {
+		return errno, detail
+	}
+	cloexec, err := c.target.closesOnExec(s.number)
+	if err != nil {
+		return unix.EBADF, "its socket was closed meanwhile"
+	}
+	if flags&unix.O_NONBLOCK == 0 {
+		setNonblock(fd, false)
+	}
+	if err := c.g.listener.replace(c.n.id, fd, s.number, cloexec); err != nil {
+		return unix.EACCES, "could not be handed over: " + err.Error()
+	}
+	return 0, ""
+}
+
+// waitConnect repeats a connect that does not block until it is over, as a
+// blocking one would: at the latest after limit, 0 for none.
+func (c *call) waitConnect(fd int, domain int, limit time.Duration, connect func() unix.Errno) (unix.Errno, string) {
+	const look = 50 * time.Millisecond // how often it is asked whether the asker still waits
+	begun, nap, seen := time.Now(), pause(0), uint64(0)
+	for first := true; ; first = false {
+		errno := connect()
+		full := domain == unix.AF_UNIX && errno == unix.EAGAIN // the server's backlog
+		switch {
+		case errno == unix.EISCONN && !first:
+			return 0, ""
+		case errno != unix.EINPROGRESS && errno != unix.EALREADY && !full:
+			return errno, ""
+		}
+		left := look
+		if limit > 0 {
+			if left = min(look, limit-time.Since(begun)); left <= 0 {
+				if full {
+					return unix.EAGAIN, ""
+				}
+				return unix.EINPROGRESS, ""
+			}
+		}
+		switch {
+		case full:
+			nap.sleep()
+		default:
+			fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+			if n, _ := unix.Poll(fds, int(math.Ceil(left.Seconds()*1000))); n > 0 && !first {
+				nap.sleep() // never spin, whatever the socket says
+			}
+		}
+		if c.ctx.Err() != nil {
+			return unix.EPERM, cancelled
+		}
+		if time.Since(begun) > look {
+			if errno := c.interruption(&seen); errno != 0 {
+				return errno, "interrupted by a signal"
+			}
+		}
+	}
+}
+
+// restartSys is ERESTARTSYS: with a signal pending for the thread, the kernel
+// turns it into EINTR, or into a restart after an SA_RESTART handler.
+const restartSys = unix.Errno(512)
+
+// interruption is how a connect of the kernel's own would end because of a
+// signal that waits for the asker, 0 if none does. One sent to a process of
+// several threads may be for another: it must be seen twice, and then the
+// answer must do without the kernel's help.
+func (c *call) interruption(seen *uint64) unix.Errno {
+	status, err := readFile(c.target.proc, "status")
+	if err != nil {
+		return 0
+	}
+	mask := func(name string) uint64 {
+		v, _ := strconv.ParseUint(field(status, name), 16, 64)
+		return v
+	}
+	blocked := mask("SigBlk:")
+	own, shared := mask("SigPnd:")&^blocked, mask("ShdPnd:")&^blocked
+	switch {
+	case own != 0, shared != 0 && field(status, "Threads:") == "1":
+		return restartSys
+	case shared&*seen != 0:
+		return unix.EINTR
+	}
+	*seen = shared
+	return 0
+}
+
+func setNonblock(fd int, on bool) {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil {
+		return
+	}
+	if on {
+		flags |= unix.O_NONBLOCK
+	} else {
+		flags &^= unix.O_NONBLOCK
+	}
+	unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags)
+}
+
+// sendTimeout is SO_SNDTIMEO, which also limits a blocking connect; 0 for none.
+func sendTimeout(fd int) time.Duration {
+	tv, err := unix.GetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(tv.Nano())
+}
+
+// copyOptions gives the socket to what was set on from before it was to be
+// connected. What cannot be set is left as it is.
+func copyOptions(from, to int) {
+	for _, o := range [][2]int{
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE}, {unix.SOL_SOCKET, unix.SO_OOBINLINE},
+		{unix.IPPROTO_TCP, unix.TCP_NODELAY}, {unix.IPPROTO_TCP, unix.TCP_KEEPIDLE},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL}, {unix.IPPROTO_TCP, unix.TCP_KEEPCNT},
+		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT}, {unix.IPPROTO_TCP, unix.TCP_SYNCNT},
+		{unix.IPPROTO_IP, unix.IP_TOS}, {unix.IPPROTO_IPV6, unix.IPV6_TCLASS}, {unix.IPPROTO_IPV6, unix.IPV6_V6ONLY},
+	} {
+		if v, err := unix.GetsockoptInt(from, o[0], o[1]); err == nil {
+			if now, err := unix.GetsockoptInt(to, o[0], o[1]); err == nil && now != v {
+				_ = unix.SetsockoptInt(to, o[0], o[1], v)
+			}
+		}
+	}
+	for _, o := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
+		if v, err := unix.GetsockoptTimeval(from, unix.SOL_SOCKET, o); err == nil {
+			_ = unix.SetsockoptTimeval(to, unix.SOL_SOCKET, o, v)
+		}
+	}
+	for _, o := range []int{unix.SO_RCVBUF, unix.SO_SNDBUF} {
+		v, err := unix.GetsockoptInt(from, unix.SOL_SOCKET, o)
+		if now, err2 := unix.GetsockoptInt(to, unix.SOL_SOCKET, o); err == nil && err2 == nil && now != v {
+			_ = unix.SetsockoptInt(to, unix.SOL_SOCKET, o, v/2) // the kernel doubles what is set
+		}
+	}
+	if l, err := unix.GetsockoptLinger(from, unix.SOL_SOCKET, unix.SO_LINGER); err == nil && l.Onoff != 0 {
+		_ = unix.SetsockoptLinger(to, unix.SOL_SOCKET, unix.SO_LINGER, l)
+	}
+}

@@ -1,0 +1,191 @@
+package kernel
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/writ-run/writ/internal/model"
+)
+
+// inode names a file of this host as long as it exists.
+type inode struct{ dev, ino uint64 }
+
+// version names one content of a file, as far as the file system's own word
+// goes.
+type version struct {
+	inode
+	size         int64
+	mtime, ctime unix.Timespec
+}
+
+func versionOf(st *unix.Stat_t) version {
+	return version{inode{st.Dev, st.Ino}, st.Size, st.Mtim, st.Ctim}
+}
+
+// content is what a file was found to hold.
+type content struct {
+	digest  model.Digest
+	version version
+	settled bool // as long as the version is the same, so is the digest
+}
+
+// digests computes the SHA-256 of files and remembers those that are settled.
+type digests struct {
+	limit int64         // the largest file, bytes
+	turns chan struct{} // how many are hashed at once: the workload must not own the processors
+
+	mu    sync.Mutex
+	known *lru[version, model.Digest]
+}
+
+var (
+	errTooLarge   = errors.New("executable is too large to be checked")
+	errUnreadable = errors.New("executable cannot be read, so it cannot be checked")
+	errUnsettled  = errors.New("executable changes while it is read")
+)
+
+func newDigests(limit int64) *digests {
+	return &digests{limit: limit, turns: make(chan struct{}, 2), known: newLRU[version, model.Digest](4096)}
+}
+
+// of returns the content of the open regular file fd, and up to len(head) of
+// its first bytes.
+func (d *digests) of(ctx context.Context, fd int, head []byte) (content, int, error) {
+	for range 3 {
+		var before, after unix.Stat_t
+		if err := unix.Fstat(fd, &before); err != nil {
+			return content{}, 0, err
+		}
+		n, err := preadFull(fd, head, 0)
+		if err != nil {
+			return content{}, 0, err
+		}
+		v := versionOf(&before)
+		d.mu.Lock()
+		digest, ok := d.known.get(v)
+		d.mu.Unlock()
+		if ok {
+			return content{digest, v, true}, n, nil
+		}
+		if v.size > d.limit {
+			return content{}, 0, errTooLarge
+		}
+		quiet, release := quiesce(fd)
+		digest, err = d.sum(ctx, fd)
+		lasting := quiet && settled(fd, &before)
+		if err == nil {
+			err = unix.Fstat(fd, &after)
+		}
+		release()
+		if err != nil {
+			return content{}, 0, err
+		}
+		if versionOf(&after) != v {
+			continue
+		}
+		if lasting {
+			d.mu.Lock()
+			d.known.put(v, digest)
+			d.mu.Unlock()
+		}
+		return content{digest, v, lasting}, n, nil
+	}
+	return content{}, 0, errUnsettled
+}
+
+func (d *digests) sum(ctx context.Context, fd int) (digest model.Digest, err error) {
+	select {
+	case d.turns <- struct{}{}:
+		defer func() { <-d.turns }()
+	case <-ctx.Done():
+		return digest, ctx.Err()
+	}
+	hash := sha256.New()
+	buf := make([]byte, 256<<10)
+	for at := int64(0); ; {
+		if ctx.Err() != nil {
+			return digest, ctx.Err()
+		}
+		n, err := preadFull(fd, buf, at)
+		if err != nil {
+			return digest, err
+		}
+		hash.Write(buf[:n])
+		if at += int64(n); at > d.limit {
+			return digest, errTooLarge
+		}
+		if n < len(buf) {
+			hash.Sum(digest[:0])
+			return digest, nil
+		}
+	}
+}
+
+func preadFull(fd int, buf []byte, at int64) (int, error) {
+	got := 0
+	for got < len(buf) {
+		n, err := unix.Pread(fd, buf[got:], at+int64(got))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return got, err
+		}
+		if n == 0 {
+			break
+		}
+		got += n
+	}
+	return got, nil
+}
+
+// quiesce tells whether nobody can be changing the file fd while it is read:
+// somebody who has it mapped writable changes it without changing its times.
+//
+// A read lease is granted only while no one has the file open for writing, and
+// an open for writing waits until it is released. Where a lease is not to be
+// had (the file is another's, or the file system has none) it is enough that
+// the file is not writable.
+func quiesce(fd int) (quiet bool, release func()) {
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
+	switch err {
+	case nil:
+		return true, func() { unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK) }
+	case unix.EAGAIN:
+		return false, func() {}
+	}
+	return !writable(fd), func() {}
+}
+
+// writable tells whether the workload may write the open file fd. It has no
+// right that the gate lacks, and the mount is the one it sees itself.
+func writable(fd int) bool {
+	err := unix.Faccessat(unix.AT_FDCWD, own(fd), unix.W_OK, unix.AT_EACCESS)
+	return err != unix.EROFS && err != unix.EACCES
+}
+
+// settled tells whether any later change of the file must show in its times:
+// its file system keeps them for writes through a mapping too (tmpfs does
+// not), and its last change is older than their granularity. ctime, because
+// mtime is set at will.
+func settled(fd int, st *unix.Stat_t) bool {
+	const granularity = 50 * time.Millisecond
+	if clockRealtime()-st.Ctim.Nano() <= int64(granularity) {
+		return false
+	}
+	var fs unix.Statfs_t
+	if unix.Fstatfs(fd, &fs) != nil {
+		return false
+	}
+	switch fs.Type {
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.OVERLAYFS_SUPER_MAGIC,
+		unix.SQUASHFS_MAGIC, unix.EROFS_SUPER_MAGIC_V1:
+		return true
+	}
+	return !writable(fd)
+}

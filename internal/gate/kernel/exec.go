@@ -1,0 +1,202 @@
+package kernel
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/writ-run/writ/internal/model"
+)
+
+const (
+	execCheck = 0x10000 // AT_EXECVE_CHECK, Linux 6.14: asks whether the file could be executed
+	maxImages = 6       // the kernel's: five scripts, each interpreting the one before, and a binary
+)
+
+// execCall is an execve or execveat as it was asked for.
+type execCall struct {
+	dir   int32
+	path  string
+	argv  arguments
+	flags int
+}
+
+// image is one file that an exec would run: the script, its interpreter.
+type image struct {
+	resource model.Resource
+	content  content
+	argv     arguments // as it gets them
+}
+
+// exec holds an execve or execveat until every file it would run is decided,
+// then lets the kernel run it and checks what it ran.
+func (c *call) exec() {
+	want, images, err := c.readExec()
+	if err != nil {
+		c.refuse(err)
+		return
+	}
+	var allowed []uint64
+	for _, image := range images {
+		decision, number := c.decide(model.ActionExec, image.resource, image.argv)
+		if !decision.Allow {
+			for _, n := range allowed {
+				c.outcome(model.Outcome{Number: n, Errno: int32(unix.EACCES), Detail: "another part was denied: " + image.resource.ID})
+			}
+			c.answer(unix.EACCES)
+			return
+		}
+		allowed = append(allowed, number)
+	}
+	last := images[len(images)-1]
+	outcome := c.letExec(want, last)
+	for _, n := range allowed {
+		outcome.Number = n
+		c.outcome(outcome)
+	}
+}
+
+// letExec lets the kernel carry out what was allowed, and tells what came of it.
+func (c *call) letExec(want execCall, last image) model.Outcome {
+	if want.flags&execCheck != 0 {
+		// Registers cannot be changed by others: this call never runs a program.
+		if c.proceed() != nil {
+			return model.Outcome{Detail: cancelled}
+		}
+		return model.Outcome{Done: true, Detail: "checked only"}
+	}
+	c.g.allowed.add(last.content.version.inode, last.resource)
+	end := c.g.tracers.run(&tracedExec{call: c, want: last})
+	switch {
+	case end.done:
+		return model.Outcome{Done: true}
+	case end.mismatch != nil:
+		c.g.config.Mismatch(c.process, last.resource, *end.mismatch)
+		return model.Outcome{Detail: "replaced"}
+	case end.failed:
+		c.answer(unix.EACCES) // it is still held if it could not be traced
+		return model.Outcome{Errno: int32(end.errno), Detail: cmp.Or(end.detail, "failed")}
+	}
+	return model.Outcome{Detail: cancelled}
+}
+
+// readExec reads the call once, and finds and reads the files it is about.
+func (c *call) readExec() (want execCall, images []image, err error) {
+	if want, err = c.execArguments(); err != nil {
+		return want, nil, err
+	}
+	dir, path, argv := want.dir, want.path, want.argv
+	if path == "" && want.flags&unix.AT_EMPTY_PATH == 0 {
+		return want, nil, unix.ENOENT
+	}
+	nofollow := want.flags&unix.AT_SYMLINK_NOFOLLOW != 0
+	name := scriptName(dir, path)
+	for {
+		image, script, err := c.readImage(dir, path, nofollow)
+		if err != nil {
+			return want, nil, err
+		}
+		image.argv = argv
+		images = append(images, image)
+		if script == nil {
+			return want, images, nil
+		}
+		if len(images) == maxImages {
+			return want, nil, unix.ELOOP
+		}
+		if script.interpreter == "" {
+			return want, nil, unix.ENOENT
+		}
+		argv = script.rewrite(argv, name)
+		dir, path, name, nofollow = unix.AT_FDCWD, script.interpreter, script.interpreter, false
+	}
+}
+
+func (c *call) execArguments() (want execCall, err error) {
+	args := c.n.args
+	path, argv := args[0], args[1]
+	want.dir = unix.AT_FDCWD
+	if c.n.nr == unix.SYS_EXECVEAT {
+		want.dir, path, argv, want.flags = int32(args[0]), args[1], args[2], int(int32(args[4]))
+		if want.flags&^(unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW|execCheck) != 0 {
+			return want, unix.EINVAL
+		}
+	}
+	if want.path, err = readPath(c.n.tid, path); err != nil {
+		return want, err
+	}
+	if want.argv, err = readArguments(c.n.tid, argv); err != nil {
+		return want, err
+	}
+	return want, c.stillHeld()
+}
+
+// scriptName is the name under which the kernel hands a script to its
+// interpreter.
+func scriptName(dir int32, path string) string {
+	switch {
+	case dir == unix.AT_FDCWD || strings.HasPrefix(path, "/"):
+		return path
+	case path == "":
+		return fmt.Sprintf("/dev/fd/%d", dir)
+	}
+	return fmt.Sprintf("/dev/fd/%d/%s", dir, path)
+}
+
+// readImage finds one file to be executed, with its content.
+func (c *call) readImage(dir int32, path string, nofollow bool) (image, *script, error) {
+	f, err := c.target.resolve(dir, path, nofollow)
+	if err != nil {
+		return image{}, nil, err
+	}
+	defer f.close()
+	if !f.mode(unix.S_IFREG) || f.st.Mode&0o111 == 0 {
+		return image{}, nil, unix.EACCES
+	}
+	if !utf8.ValidString(f.path) {
+		return image{}, nil, refusal{"the path is not UTF-8: " + escape(f.path)}
+	}
+	head := make([]byte, headSize)
+	found, n, err := c.contentOf(f.fd, head)
+	if err == errTooLarge || err == errUnsettled || err == errUnreadable {
+		return image{}, nil, refusal{err.Error() + ": " + f.path}
+	} else if err != nil {
+		return image{}, nil, err
+	}
+	i := image{content: found, resource: model.Resource{
+		Kind: model.ResourceExecutable, ID: f.path, Digest: found.digest, Zones: c.zones(f.path)}}
+	switch format, s := parseHead(head[:n]); format {
+	case formatELF:
+		return i, nil, nil
+	case formatScript:
+		return i, &s, nil
+	}
+	return image{}, nil, unix.ENOEXEC
+}
+
+// contentOf reads the file that is held open, without access, as fd.
+func (c *call) contentOf(fd int, head []byte) (content, int, error) {
+	readable, err := unix.Open(own(fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return content{}, 0, errUnreadable
+	}
+	defer unix.Close(readable)
+	return c.g.digests.of(c.ctx, readable, head)
+}
+
+// zones are those of a path, none for what has no path.
+func (c *call) zones(path string) []model.Zone {
+	if !strings.HasPrefix(path, "/") {
+		return nil
+	}
+	return c.g.config.Zones(path)
+}
+
+// refusal is a call that is answered EACCES without being an action: the gate
+// could not tell what it is about.
+type refusal struct{ why string }
+
+func (r refusal) Error() string { return r.why }

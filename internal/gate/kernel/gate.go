@@ -1,0 +1,254 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/writ-run/writ/internal/model"
+)
+
+// Asker decides what the gate holds.
+type Asker interface {
+	// Ask gives a its number and holds it until it is decided. On return with
+	// an allow the decision is durable. The gate takes an error, or the end of
+	// ctx (the asker is gone, or the gate stops), for a deny.
+	// It is called by many goroutines at once.
+	Ask(ctx context.Context, a *model.Action) (model.Decision, error)
+	// Outcome tells what became of an allowed action, once for each allow,
+	// also one that Ask returned after ctx ended.
+	Outcome(model.Outcome)
+}
+
+// Config is what a Gate works with.
+type Config struct {
+	// Listener is the seccomp notification descriptor. The gate owns it from
+	// New on, and closes it when Run returns. The processes under its filter
+	// must not be children of the gate's own process, which must not wait for
+	// any child (-1) either: that takes away what their tracer waits for.
+	Listener *os.File
+	Asker    Asker
+	// Zones are those of a clean absolute path of the workload's root.
+	Zones func(path string) []model.Zone
+	// Mismatch is told of an exec that became something else than what was
+	// allowed. The process is already dead; it did not run an instruction.
+	Mismatch func(process model.Process, want, got model.Resource)
+	// Refused is told of calls denied without being actions, because the gate
+	// could not tell what they are about. May be nil.
+	Refused func(process model.Process, why string)
+	// MaxInFlight bounds the calls that are being decided; the workload waits
+	// with further ones. 0 is 256.
+	MaxInFlight int
+	// MaxConnecting bounds the connects that are being made after their allow;
+	// further ones fail with EAGAIN. 0 is 128.
+	MaxConnecting int
+	// MaxExecutable is the largest file, in bytes, that may be executed. 0 is 1 GiB.
+	MaxExecutable int64
+	// HostTimeout bounds a connect with the obligation via=host. 0 is 30 s.
+	HostTimeout time.Duration
+}
+
+// Gate holds the workload's exec and connect. Make it with New.
+type Gate struct {
+	config        Config
+	listener      *listener
+	digests       *digests
+	allowed       *executables
+	tracers       *tracers
+	slots         chan struct{} // one for each call that is being decided
+	connects      chan struct{} // one for each connect that is being made
+	netCookie     uint64        // of the gate's network namespace
+	netNamespace  inode
+	userNamespace inode
+
+	mu       sync.Mutex
+	inFlight map[uint64]*call
+	busy     chan struct{} // has an item after inFlight became not empty
+}
+
+// cancelled is the detail of an outcome where the asker did not wait for it.
+const cancelled = "cancelled"
+
+// New makes a gate. It starts nothing.
+func New(config Config) (*Gate, error) {
+	if config.Listener == nil || config.Asker == nil || config.Zones == nil || config.Mismatch == nil {
+		return nil, errors.New("kernel gate: Listener, Asker, Zones and Mismatch must be set")
+	}
+	if !machineKnown {
+		return nil, fmt.Errorf("kernel gate: system calls of %s are not known", runtime.GOARCH)
+	}
+	config.MaxInFlight = orDefault(config.MaxInFlight, 256)
+	config.MaxConnecting = orDefault(config.MaxConnecting, 128)
+	config.MaxExecutable = orDefault(config.MaxExecutable, 1<<30)
+	config.HostTimeout = orDefault(config.HostTimeout, 30*time.Second)
+	if config.Refused == nil {
+		config.Refused = func(model.Process, string) {}
+	}
+	g := &Gate{
+		config:   config,
+		digests:  newDigests(config.MaxExecutable),
+		allowed:  newExecutables(),
+		tracers:  &tracers{},
+		slots:    make(chan struct{}, config.MaxInFlight),
+		connects: make(chan struct{}, config.MaxConnecting),
+		inFlight: make(map[uint64]*call),
+		busy:     make(chan struct{}, 1),
+	}
+	if err := g.lookAtOwnNamespaces(); err != nil {
+		return nil, fmt.Errorf("kernel gate: looking at its own namespaces: %w", err)
+	}
+	// The file's own descriptor goes with the os.File; the gate has its own.
+	fd, err := unix.FcntlInt(config.Listener.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("kernel gate: duplicating the listener: %w", err)
+	}
+	if g.listener, err = newListener(fd); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("kernel gate: %w", err)
+	}
+	config.Listener.Close()
+	return g, nil
+}
+
+func orDefault[N int | int64 | time.Duration](n, otherwise N) N {
+	if n <= 0 {
+		return otherwise
+	}
+	return n
+}
+
+func (g *Gate) lookAtOwnNamespaces() error {
+	for name, to := range map[string]*inode{"net": &g.netNamespace, "user": &g.userNamespace} {
+		var st unix.Stat_t
+		if err := unix.Stat("/proc/thread-self/ns/"+name, &st); err != nil {
+			return err
+		}
+		*to = inode{st.Dev, st.Ino}
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	g.netCookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	return err
+}
+
+// Allowed returns the executable that was allowed to run from device dev and
+// inode ino, with its digest at that time. It is remembered as long as it is
+// asked for now and then.
+func (g *Gate) Allowed(dev, ino uint64) (model.Resource, bool) {
+	return g.allowed.get(inode{dev, ino})
+}
+
+// Run serves the listener until ctx ends or no process is left under the
+// filter. Then everything that waits is denied and the listener closed. It
+// returns nil in both cases, when all of its goroutines have ended.
+func (g *Gate) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("kernel gate: making an eventfd: %w", err)
+	}
+	defer unix.Close(stop)
+	woken := make(chan struct{})
+	go func() {
+		defer close(woken)
+		<-ctx.Done()
+		one := [8]byte{1, 1, 1, 1, 1, 1, 1, 1}
+		_, _ = unix.Write(stop, one[:])
+	}()
+	var running sync.WaitGroup
+	running.Go(func() { g.watch(ctx) })
+
+	received := make(chan error)
+	go func() {
+		// One thread receives, always the same: the kernel wakes it on the
+		// processor of the asker.
+		runtime.LockOSThread()
+		received <- g.receive(ctx, stop, &running)
+	}()
+	err = <-received
+	cancel()
+	<-woken
+	g.denyAll()
+	running.Wait()
+	g.tracers.stop()
+	g.listener.close()
+	return err
+}
+
+// receive takes notifications and has each handled.
+func (g *Gate) receive(ctx context.Context, stop int, running *sync.WaitGroup) error {
+	for {
+		select {
+		case g.slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		found, err := g.listener.wait(stop)
+		if err != nil || !found {
+			return err
+		}
+		n, err := g.listener.receive()
+		if errors.Is(err, errGone) {
+			<-g.slots
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		c := g.hold(ctx, n)
+		running.Go(c.handle)
+	}
+}
+
+// denyAll answers what waits: what is being handled, and what was not yet
+// received, which the closing of the listener answers.
+func (g *Gate) denyAll() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, c := range g.inFlight {
+		_ = c.answer(unix.EPERM)
+	}
+}
+
+// watch ends the context of calls whose asker has gone.
+func (g *Gate) watch(ctx context.Context) {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-g.busy:
+		case <-ctx.Done():
+			return
+		}
+		for waiting := true; waiting; {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+			waiting = g.dropGone()
+		}
+	}
+}
+
+// dropGone tells whether calls are left.
+func (g *Gate) dropGone() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for id, c := range g.inFlight {
+		if !g.listener.valid(id) {
+			c.cancel()
+		}
+	}
+	return len(g.inFlight) > 0
+}

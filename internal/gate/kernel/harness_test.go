@@ -1,0 +1,487 @@
+package kernel
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/writ-run/writ/internal/model"
+)
+
+// The tests run real programs under a real filter: the test binary starts
+// itself again, and that nanny starts a child, which installs the filter, sends
+// the listener to the test, and executes the program, whose execve is the first
+// that is held. The nanny is there because the gate's own process must not be
+// the parent of what it traces.
+
+// childPlan tells the child what to be.
+type childPlan struct {
+	Argv       []string
+	UID        int  // 0: stay what it is
+	NotLeader  bool // execute from another thread than the first
+	NotKilled  bool // without WAIT_KILLABLE_RECV
+	LoopbackUp bool // it has a network namespace of its own
+	Chroot     string
+}
+
+const (
+	childEnv = "WRIT_GATE_TEST_CHILD"
+	nannyEnv = "WRIT_GATE_TEST_NANNY"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(nannyEnv) != "" {
+		os.Exit(beNanny())
+	}
+	if plan := os.Getenv(childEnv); plan != "" {
+		fmt.Fprintln(os.Stderr, "child:", beChild(plan))
+		os.Exit(99)
+	}
+	os.Exit(m.Run())
+}
+
+func beNanny() int {
+	os.Unsetenv(nannyEnv)
+	runtime.LockOSThread()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args[0] = "child"
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.ExtraFiles = []*os.File{os.NewFile(3, "test")}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	_ = cmd.Start()
+	cmd.ExtraFiles[0].Close()
+	_ = cmd.Wait()
+	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return cmd.ProcessState.ExitCode()
+}
+
+func beChild(text string) error {
+	runtime.LockOSThread()
+	var plan childPlan
+	if err := json.Unmarshal([]byte(text), &plan); err != nil {
+		return err
+	}
+	os.Unsetenv(childEnv)
+	if plan.LoopbackUp {
+		if err := loopbackUp(); err != nil {
+			return fmt.Errorf("lo: %w", err)
+		}
+	}
+	if plan.Chroot != "" {
+		if err := unix.Chroot(plan.Chroot); err != nil {
+			return err
+		}
+		if err := unix.Chdir("/"); err != nil {
+			return err
+		}
+	}
+	if plan.UID != 0 {
+		for _, err := range []error{syscall.Setgroups(nil), syscall.Setgid(plan.UID), syscall.Setuid(plan.UID)} {
+			if err != nil {
+				return err
+			}
+		}
+	}
+	done := make(chan error)
+	install := func() error {
+		fd, err := installFilter(!plan.NotKilled)
+		if err != nil {
+			return fmt.Errorf("filter: %w", err)
+		}
+		if err := unix.Sendmsg(3, []byte{0}, unix.UnixRights(fd), nil, 0); err != nil {
+			return err
+		}
+		unix.Close(fd)
+		unix.Close(3)
+		return fmt.Errorf("%s: %w", plan.Argv[0], syscall.Exec(plan.Argv[0], plan.Argv, os.Environ()))
+	}
+	if !plan.NotLeader {
+		return install()
+	}
+	go func() { runtime.LockOSThread(); done <- install() }()
+	return <-done
+}
+
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	ifr.SetUint16(unix.IFF_UP)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
+}
+
+// installFilter notifies exec, connect and, as a call that the gate does not
+// know, swapon.
+func installFilter(killable bool) (int, error) {
+	calls := []uint32{unix.SYS_EXECVE, unix.SYS_EXECVEAT, unix.SYS_CONNECT, unix.SYS_SWAPON}
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 4},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: thisMachine.audit, Jt: 1},
+		{Code: unix.BPF_RET, K: unix.SECCOMP_RET_USER_NOTIF},
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0},
+	}
+	for i, nr := range calls {
+		filter = append(filter, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: nr, Jt: uint8(len(calls) - i)})
+	}
+	filter = append(filter,
+		unix.SockFilter{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ALLOW},
+		unix.SockFilter{Code: unix.BPF_RET, K: unix.SECCOMP_RET_USER_NOTIF})
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return -1, err
+	}
+	flags := uintptr(unix.SECCOMP_FILTER_FLAG_NEW_LISTENER)
+	if killable {
+		flags |= unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+	}
+	fd, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&program)))
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(fd), nil
+}
+
+// fakeAsker decides by a function and remembers everything.
+type fakeAsker struct {
+	decide func(context.Context, model.Action) model.Decision
+
+	mu       sync.Mutex
+	actions  []model.Action
+	allowed  map[uint64]bool
+	outcomes map[uint64][]model.Outcome
+}
+
+func (f *fakeAsker) Ask(ctx context.Context, a *model.Action) (model.Decision, error) {
+	f.mu.Lock()
+	a.Number = uint64(len(f.actions) + 1)
+	f.actions = append(f.actions, *a)
+	f.mu.Unlock()
+	if !a.WellFormed() {
+		panic(fmt.Sprintf("malformed action: %+v", a))
+	}
+	d := f.decide(ctx, *a)
+	f.mu.Lock()
+	f.allowed[a.Number] = d.Allow
+	f.mu.Unlock()
+	return d, nil
+}
+
+func (f *fakeAsker) Outcome(o model.Outcome) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.outcomes[o.Number] = append(f.outcomes[o.Number], o)
+}
+
+// find returns the actions about resources with this ID.
+func (f *fakeAsker) find(id string) (found []model.Action) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, a := range f.actions {
+		if a.Resource.ID == id {
+			found = append(found, a)
+		}
+	}
+	return found
+}
+
+func (f *fakeAsker) outcomeOf(n uint64) model.Outcome {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.outcomes[n]) == 0 {
+		return model.Outcome{}
+	}
+	return f.outcomes[n][0]
+}
+
+var allow = model.Decision{Allow: true, Reason: model.ReasonPermitted}
+
+func allowAll(context.Context, model.Action) model.Decision { return allow }
+
+// allowBut denies the resources with these IDs.
+func allowBut(ids ...string) func(context.Context, model.Action) model.Decision {
+	return func(_ context.Context, a model.Action) model.Decision {
+		return model.Decision{Allow: !slices.Contains(ids, a.Resource.ID)}
+	}
+}
+
+// mismatch is one that the gate reported.
+type mismatch struct {
+	process   model.Process
+	want, got model.Resource
+}
+
+// run is a program under the gate.
+type run struct {
+	t     *testing.T
+	plan  childPlan
+	flags uintptr
+	dir   string
+	env   []string
+	asker *fakeAsker
+	tune  func(*Config)
+
+	gate       *Gate
+	cmd        *exec.Cmd
+	stdin      *os.File
+	out        lockedBuffer
+	stop       context.CancelFunc
+	ended      chan error
+	mu         sync.Mutex
+	mismatches []mismatch
+	refused    []string
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// underGate prepares a program; decide nil allows all.
+func underGate(t *testing.T, decide func(context.Context, model.Action) model.Decision, argv ...string) *run {
+	t.Helper()
+	if decide == nil {
+		decide = allowAll
+	}
+	return &run{t: t, plan: childPlan{Argv: argv}, ended: make(chan error, 1),
+		asker: &fakeAsker{decide: decide, allowed: map[uint64]bool{}, outcomes: map[uint64][]model.Outcome{}}}
+}
+
+// start starts it.
+func (r *run) start() *run {
+	r.t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	plan, _ := json.Marshal(r.plan)
+	theirs := os.NewFile(uintptr(pair[1]), "child")
+	r.cmd = exec.Command("/proc/self/exe")
+	r.cmd.Args[0] = "nanny"
+	r.cmd.Env = append(append(os.Environ(), childEnv+"="+string(plan), nannyEnv+"=1"), r.env...)
+	r.cmd.ExtraFiles = []*os.File{theirs}
+	r.cmd.Stdout, r.cmd.Stderr, r.cmd.Dir = &r.out, &r.out, r.dir
+	if r.stdin != nil {
+		r.cmd.Stdin = r.stdin
+	}
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: r.flags, Pdeathsig: syscall.SIGKILL}
+	if r.flags&unix.CLONE_NEWUSER != 0 {
+		r.cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}}
+		r.cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}}
+	}
+	runtime.LockOSThread() // for Pdeathsig
+	err = r.cmd.Start()
+	runtime.UnlockOSThread()
+	theirs.Close()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { r.cmd.Process.Kill() })
+	config := Config{
+		Listener: receiveListener(r.t, pair[0], r), Asker: r.asker,
+		Zones: func(path string) []model.Zone {
+			if filepath.HasPrefix(path, "/usr/") {
+				return []model.Zone{model.ZoneSystem}
+			}
+			return nil
+		},
+		Mismatch: func(p model.Process, want, got model.Resource) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.mismatches = append(r.mismatches, mismatch{p, want, got})
+		},
+		Refused: func(_ model.Process, why string) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.refused = append(r.refused, why)
+		},
+	}
+	if r.tune != nil {
+		r.tune(&config)
+	}
+	if r.gate, err = New(config); err != nil {
+		r.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r.stop = cancel
+	go func() { r.ended <- r.gate.Run(ctx) }()
+	r.t.Cleanup(cancel)
+	return r
+}
+
+func receiveListener(t *testing.T, fd int, r *run) *os.File {
+	t.Helper()
+	defer unix.Close(fd)
+	oob := make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := unix.Recvmsg(fd, make([]byte, 1), oob, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:n])
+	if err != nil || len(messages) != 1 {
+		r.cmd.Wait()
+		t.Fatalf("the child sent no listener: %v\n%s", err, r.out.String())
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.CloseOnExec(fds[0])
+	return os.NewFile(uintptr(fds[0]), "listener")
+}
+
+// finish waits for the program and the gate, and checks what must hold
+// whatever the program did.
+func (r *run) finish() (output string, code int) {
+	r.t.Helper()
+	late := time.AfterFunc(60*time.Second, func() {
+		buf := make([]byte, 1<<20)
+		r.t.Logf("not ended; output so far:\n%s\n%s", r.out.String(), buf[:runtime.Stack(buf, true)])
+		r.cmd.Process.Kill()
+		r.stop()
+	})
+	defer late.Stop()
+	_ = r.cmd.Wait()
+	if err := <-r.ended; err != nil {
+		r.t.Errorf("gate: %v", err)
+	}
+	r.asker.mu.Lock()
+	defer r.asker.mu.Unlock()
+	for n, allowed := range r.asker.allowed {
+		if got := len(r.asker.outcomes[n]); allowed && got != 1 || !allowed && got != 0 {
+			r.t.Errorf("action %d (%+v), allowed %v, has %d outcomes", n, r.asker.actions[n-1].Resource, allowed, got)
+		}
+	}
+	return r.out.String(), r.cmd.ProcessState.ExitCode()
+}
+
+// do starts the program and waits for its end.
+func (r *run) do() (output string, code int) {
+	r.t.Helper()
+	return r.start().finish()
+}
+
+func (r *run) wantNoMismatch() {
+	r.t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range r.mismatches {
+		r.t.Errorf("mismatch: want %+v, got %+v", m.want, m.got)
+	}
+}
+
+// publicDir is a directory that every user can reach.
+func publicDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "writ-gate-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func writeFile(t *testing.T, path, text string, mode os.FileMode) string {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// compile builds a C program for the test.
+func compile(t *testing.T, name string, flags ...string) string {
+	t.Helper()
+	gcc, err := exec.LookPath("gcc")
+	if err != nil {
+		t.Skip("no gcc: the attack programs cannot be built")
+	}
+	out := filepath.Join(publicDir(t), name)
+	args := append([]string{"-O1", "-Wall", "-pthread", "-o", out, filepath.Join("testdata", name+".c")}, flags...)
+	if text, err := exec.Command(gcc, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	return out
+}
+
+func program(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err == nil {
+		path, err = filepath.EvalSymlinks(path)
+	}
+	if err != nil {
+		t.Skipf("no %s on this host", name)
+	}
+	return path
+}
+
+// listenTCP listens on the loopback and accepts everything.
+func listenTCP(t *testing.T) *net.TCPListener {
+	t.Helper()
+	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprintln(conn, "hello from the listener")
+			conn.Close()
+		}
+	}()
+	return l
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+}
+
+var _ = binary.NativeEndian

@@ -1,0 +1,199 @@
+package kernel
+
+import (
+	"bytes"
+	"encoding/binary"
+	"os"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/writ-run/writ/internal/model"
+)
+
+const (
+	pathMax  = 4096 // with the final NUL, as PATH_MAX
+	wordSize = 8
+)
+
+var pageSize = uint64(os.Getpagesize())
+
+// readMemory fills buf from address in the memory of thread tid, and returns
+// how much it got: less than asked for only where a page is not readable.
+func readMemory(tid int, address uint64, buf []byte) (int, error) {
+	got := 0
+	for got < len(buf) {
+		at := address + uint64(got)
+		// Page by page: a transfer is all or nothing within one remote vector.
+		n := min(uint64(len(buf)-got), pageSize-at%pageSize)
+		local := []unix.Iovec{{Base: &buf[got]}}
+		local[0].SetLen(int(n))
+		m, err := unix.ProcessVMReadv(tid, local, []unix.RemoteIovec{{Base: uintptr(at), Len: int(n)}}, 0)
+		if err != nil {
+			if got > 0 && err == unix.EFAULT {
+				return got, nil
+			}
+			return got, err
+		}
+		got += m
+		if uint64(m) < n {
+			return got, nil
+		}
+	}
+	return got, nil
+}
+
+// readText reads a C string of up to limit bytes. whole is false when no NUL
+// was among them.
+func readText(tid int, address uint64, limit int) (text []byte, whole bool, err error) {
+	chunk := make([]byte, min(limit, 256))
+	for {
+		want := min(limit-len(text), len(chunk))
+		if want == 0 {
+			return text, false, nil
+		}
+		n, err := readMemory(tid, address+uint64(len(text)), chunk[:want])
+		if err != nil {
+			return nil, false, err
+		}
+		if end := bytes.IndexByte(chunk[:n], 0); end >= 0 {
+			return append(text, chunk[:end]...), true, nil
+		}
+		text = append(text, chunk[:n]...)
+		if n < want {
+			return nil, false, unix.EFAULT
+		}
+		if len(chunk) < limit {
+			chunk = make([]byte, min(limit, 4*len(chunk)))
+		}
+	}
+}
+
+// readPath reads a path as the kernel's getname would, with its errors.
+func readPath(tid int, address uint64) (string, error) {
+	text, whole, err := readText(tid, address, pathMax)
+	if err != nil {
+		return "", err
+	}
+	if !whole {
+		return "", unix.ENAMETOOLONG
+	}
+	return string(text), nil
+}
+
+// arguments are an argv, as far as the limits of the model go.
+type arguments struct {
+	raw [][]byte
+	cut bool // raw is not all: arguments are missing, or the last one is short
+}
+
+// readArguments reads an argv. The kernel treats a null argv as empty, and an
+// empty one as holding one empty text.
+func readArguments(tid int, address uint64) (arguments, error) {
+	if address == 0 {
+		return arguments{raw: [][]byte{{}}}, nil
+	}
+	var a arguments
+	room := model.MaxArgBytes
+	pointers := make([]byte, 0, (model.MaxArgs+1)*wordSize)
+	for {
+		at := len(pointers)
+		n := min(8*wordSize, cap(pointers)-at)
+		pointers = pointers[:at+n]
+		got, err := readMemory(tid, address+uint64(at), pointers[at:])
+		if err != nil {
+			return a, err
+		}
+		for i := at; i < at+got/wordSize*wordSize; i += wordSize {
+			p := binary.NativeEndian.Uint64(pointers[i:])
+			switch {
+			case p == 0 && len(a.raw) == 0:
+				return arguments{raw: [][]byte{{}}}, nil
+			case p == 0:
+				return a, nil
+			case len(a.raw) == model.MaxArgs || room == 0:
+				a.cut = true
+				return a, nil
+			}
+			text, whole, err := readText(tid, p, room+1)
+			if err != nil {
+				return a, err
+			}
+			if !whole && len(text) > room {
+				text = text[:room]
+			}
+			a.raw = append(a.raw, text)
+			room -= len(text)
+			if !whole {
+				a.cut = true
+				return a, nil
+			}
+		}
+		if got < n {
+			return a, unix.EFAULT
+		}
+	}
+}
+
+// forModel returns the arguments as an action carries them: valid UTF-8 within
+// the model's limits. What is not valid UTF-8 is escaped and counts as cut, so
+// that no policy takes the escaped text for the exact one.
+func (a arguments) forModel() (args []string, cut bool) {
+	cut = a.cut
+	room := model.MaxArgBytes
+	for i, raw := range a.raw {
+		if i == model.MaxArgs {
+			return args, true
+		}
+		text := string(raw)
+		if !utf8.ValidString(text) {
+			text, cut = escape(text), true
+		}
+		if len(text) > room {
+			return append(args, strings.ToValidUTF8(text[:room], "")), true
+		}
+		args = append(args, text)
+		room -= len(text)
+	}
+	return args, cut
+}
+
+// seenIn tells whether cmdline, as /proc/PID/cmdline gives it, holds these
+// arguments and, where they are all, no others.
+func (a arguments) seenIn(cmdline []byte) bool {
+	for i, raw := range a.raw {
+		if !bytes.HasPrefix(cmdline, raw) {
+			return false
+		}
+		cmdline = cmdline[len(raw):]
+		if a.cut && i == len(a.raw)-1 {
+			return true
+		}
+		if len(cmdline) == 0 || cmdline[0] != 0 {
+			return false
+		}
+		cmdline = cmdline[1:]
+	}
+	return a.cut || len(cmdline) == 0
+}
+
+// escape writes what is no printable UTF-8, and the backslash, as \xNN: no two
+// texts have the same escape.
+func escape(s string) string {
+	const digits = "0123456789abcdef"
+	var b strings.Builder
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		if (r == utf8.RuneError && n <= 1) || r < ' ' || r == 0x7f || r == '\\' {
+			b.WriteString(`\x`)
+			b.WriteByte(digits[s[i]>>4])
+			b.WriteByte(digits[s[i]&15])
+			i++
+			continue
+		}
+		b.WriteString(s[i : i+n])
+		i += n
+	}
+	return b.String()
+}

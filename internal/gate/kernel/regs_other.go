@@ -1,0 +1,7 @@
+//go:build !amd64 && !arm64
+
+package kernel
+
+import "golang.org/x/sys/unix"
+
+func syscallError(int) unix.Errno { return 0 }
