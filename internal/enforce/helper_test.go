@@ -21,6 +21,8 @@ import (
 // somebody else when that is root.
 const ordinaryUser = 65534
 
+var credential = syscall.Credential{Uid: ordinaryUser, Gid: ordinaryUser}
+
 func TestMain(m *testing.M) {
 	Main()
 	if len(os.Args) > 1 && strings.HasPrefix(os.Args[1], "helper:") {
@@ -107,7 +109,10 @@ func spec(t *testing.T, tier model.Tier, argv ...string) Spec {
 	if os.Geteuid() != 0 {
 		id += "-user"
 	}
-	dir := t.TempDir()
+	return specIn(id, tier, t.TempDir(), argv...)
+}
+
+func specIn(id string, tier model.Tier, dir string, argv ...string) Spec {
 	return Spec{
 		ID: id, Tier: tier, Argv: argv, Dir: dir,
 		Env:     []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/home/agent", "LANG=C.UTF-8"},
@@ -139,24 +144,30 @@ func testContext(t *testing.T) context.Context {
 	return ctx
 }
 
-// arm arms s and serves its listener.
+// arm arms s, serves its listener, and closes it at the end of the test.
 func arm(t *testing.T, s Spec) *Sandbox {
 	t.Helper()
-	ctx := testContext(t)
-	sb, err := Arm(ctx, s)
+	sb, end := armAndServe(t, s)
+	t.Cleanup(end)
+	return sb
+}
+
+// armAndServe also gives what ends it.
+func armAndServe(t *testing.T, s Spec) (*Sandbox, func()) {
+	t.Helper()
+	sb, err := Arm(testContext(t), s)
 	if err != nil {
 		t.Fatalf("arming: %v", err)
 	}
 	served := make(chan struct{})
 	go func() { answer(sb.Listener()); close(served) }()
-	t.Cleanup(func() {
+	return sb, func() {
 		if err := sb.Close(); err != nil {
 			t.Errorf("closing: %v", err)
 		}
 		<-served
 		leftovers(t, s.ID, sb)
-	})
-	return sb
+	}
 }
 
 // leftovers fails the test for whatever is left of an execution.
@@ -192,7 +203,8 @@ func run(t *testing.T, s Spec) outcome {
 	}
 	defer out.Close()
 	s.Stdout, s.Stderr = out, out
-	sb := arm(t, s)
+	sb, end := armAndServe(t, s)
+	defer end()
 	sb.SetDeadline(In(time.Minute), In(time.Minute))
 	ctx := testContext(t)
 	if err := sb.Release(ctx); err != nil {
@@ -235,7 +247,7 @@ func TestAsOrdinaryUser(t *testing.T) {
 	cmd := exec.CommandContext(testContext(t), "/proc/self/exe", args...)
 	cmd.Dir = tmp
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp, "HOME="+tmp, "WRIT_TEST_ORDINARY_USER=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinaryUser, Gid: ordinaryUser}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &credential}
 	out, err := cmd.CombinedOutput()
 	for line := range strings.Lines(string(out)) {
 		if strings.Contains(line, "--- FAIL") || strings.Contains(line, "--- SKIP") || err != nil {

@@ -163,7 +163,7 @@ func lookUp(name string, env []string) (string, error) {
 			break
 		}
 	}
-	found := error(&ExecError{name, fs.ErrNotExist})
+	found := error(&ExecError{name, unix.ENOENT})
 	for dir := range strings.SplitSeq(path, ":") {
 		if dir == "" {
 			dir = "."

@@ -18,6 +18,7 @@ type orders struct {
 	freezeAt atomic.Int64 // CLOCK_BOOTTIME, nanoseconds; 0 is long past
 	killAt   atomic.Int64
 	paused   atomic.Uint32 // frozen by the governor, whatever the deadline
+	thaws    atomic.Uint32 // how often the governor ended a pause
 }
 
 // state is what the guard tells the governor.

@@ -202,6 +202,7 @@ func (s *Sandbox) Thaw(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.closed {
 		s.page.paused.Store(0)
+		s.page.thaws.Add(1)
 	}
 	s.mu.Unlock()
 	if err := s.Ping(ctx); err != nil {

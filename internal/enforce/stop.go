@@ -31,13 +31,17 @@ type procScan struct {
 	path    [32]byte
 }
 
+var procPath = []byte("/proc\x00")
+
 // allStopped tells whether no process but this one could run. One in the
 // kernel (D) is stopped before it leaves it.
 func (s *procScan) allStopped() bool {
-	dir, err := unix.Open("/proc", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
+	at := unix.AT_FDCWD
+	r, _, e := unix.Syscall6(unix.SYS_OPENAT, uintptr(at), uintptr(unsafe.Pointer(&procPath[0])), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0, 0, 0)
+	if e != 0 {
 		return false
 	}
+	dir := int(r)
 	defer unix.Close(dir)
 	for {
 		n, err := unix.Getdents(dir, s.dirents[:])

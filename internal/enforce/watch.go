@@ -15,6 +15,7 @@ type watcher struct {
 	g     *guard
 	timer int // timerfd on CLOCK_BOOTTIME
 	armed int64
+	thaws uint32         // ends of pauses seen
 	fds   [3]unix.PollFd // timer, governor, control
 	buf   [64]byte
 	scan  procScan // to confirm SIGSTOP where there is no control group
@@ -132,13 +133,18 @@ func (w *watcher) apply(now int64) {
 		w.kill(CauseDeadline)
 		return
 	}
+	// The governor freezes by itself: a pause can have begun and ended without
+	// having been seen here.
+	thaws := p.thaws.Load()
+	frozen := p.frozen.Load() != 0
 	lapsed := now >= p.freezeAt.Load()
-	switch frozen := p.frozen.Load() != 0; {
-	case (lapsed || p.paused.Load() != 0) && !frozen:
+	switch paused := p.paused.Load() != 0; {
+	case (lapsed || paused) && !frozen:
 		w.freeze(lapsed)
-	case !lapsed && p.paused.Load() == 0 && frozen:
+	case !lapsed && !paused && (frozen || thaws != w.thaws):
 		w.thaw()
 	}
+	w.thaws = thaws
 	next := p.freezeAt.Load()
 	if p.frozen.Load() != 0 && now >= next {
 		next = p.killAt.Load()
@@ -197,8 +203,9 @@ func (w *watcher) thaw() {
 	} else {
 		_ = unix.Kill(-1, unix.SIGCONT)
 	}
-	p.frozen.Store(0)
-	w.send(msgThawed, 0)
+	if p.frozen.Swap(0) != 0 {
+		w.send(msgThawed, 0)
+	}
 	if p.paused.Load() != 0 {
 		w.freeze(false)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 )
@@ -26,7 +25,7 @@ func (h Host) Reap(ctx context.Context, id string) error {
 		for _, dir := range search(h.V2.Mount, id) {
 			for _, sub := range []string{"work", "guard"} {
 				sub = filepath.Join(dir, sub)
-				if err := kill(sub); err != nil && !errors.Is(err, os.ErrNotExist) {
+				if err := kill(sub); err != nil {
 					errs = append(errs, fmt.Errorf("reaping: %w", err))
 					continue
 				}
