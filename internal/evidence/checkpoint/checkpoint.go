@@ -23,20 +23,27 @@ var (
 	ErrSignature = errors.New("checkpoint is not signed by the log's key")
 )
 
-// Checkpoint says that the log named Origin has Size records under Root.
+// Checkpoint says that the log named Origin has Size records under Root, and
+// that the checkpoint before it had Previous. So none can be left out unseen.
 type Checkpoint struct {
-	Origin string
-	Size   uint64
-	Root   model.Digest
+	Origin   string
+	Size     uint64
+	Root     model.Digest
+	Previous uint64 // 0 in the first
 }
+
+// previous starts the extension line (tlog-checkpoint, "Note text") with
+// Checkpoint.Previous.
+const previous = "writ.run/previous "
 
 // Origin names the log of one execution: the name of the key that signs it, a
 // slash, and the execution. No two logs share an origin.
 func Origin(keyName string, id model.ExecutionID) string { return keyName + "/" + string(id) }
 
-// Text returns the note text (tlog-checkpoint, "Note text"), without extension lines.
+// Text returns the note text (tlog-checkpoint, "Note text").
 func (c Checkpoint) Text() string {
-	return c.Origin + "\n" + strconv.FormatUint(c.Size, 10) + "\n" + base64.StdEncoding.EncodeToString(c.Root[:]) + "\n"
+	return c.Origin + "\n" + strconv.FormatUint(c.Size, 10) + "\n" + base64.StdEncoding.EncodeToString(c.Root[:]) + "\n" +
+		previous + strconv.FormatUint(c.Previous, 10) + "\n"
 }
 
 // Sign returns the signed note. The origin must be one non-empty line without
@@ -83,8 +90,8 @@ func Peek(b []byte) (c Checkpoint, signer string, hash uint32, err error) {
 		return bad("too long")
 	}
 	lines := strings.Split(string(b), "\n")
-	if len(lines) != 6 || lines[3] != "" || lines[5] != "" {
-		return bad("want three lines, an empty one and one signature")
+	if len(lines) != 7 || lines[4] != "" || lines[6] != "" {
+		return bad("want four lines, an empty one and one signature")
 	}
 	if !validOrigin(lines[0]) {
 		return bad("origin")
@@ -97,12 +104,16 @@ func Peek(b []byte) (c Checkpoint, signer string, hash uint32, err error) {
 	if err != nil || len(root) != len(c.Root) {
 		return bad("root")
 	}
-	name, sig64, ok := strings.Cut(strings.TrimPrefix(lines[4], "— "), " ")
+	before, err := strconv.ParseUint(strings.TrimPrefix(lines[3], previous), 10, 63)
+	if err != nil || before > size {
+		return bad("previous size")
+	}
+	name, sig64, ok := strings.Cut(strings.TrimPrefix(lines[5], "— "), " ")
 	sig, err := base64.StdEncoding.Strict().DecodeString(sig64)
 	if !ok || err != nil || len(sig) != 4+64 {
 		return bad("signature line")
 	}
-	c = Checkpoint{Origin: lines[0], Size: size, Root: model.Digest(root)}
+	c = Checkpoint{Origin: lines[0], Size: size, Root: model.Digest(root), Previous: before}
 	if again := c.Text() + "\n— " + name + " " + sig64 + "\n"; !bytes.Equal([]byte(again), b) {
 		return bad("not the one form")
 	}

@@ -155,6 +155,7 @@ var looks = []time.Duration{time.Millisecond, 10 * time.Millisecond, 100 * time.
 // lookAhead finds the end of the next whole flush. It returns io.EOF when there
 // is none yet.
 func (r *Reader) lookAhead() error {
+	fresh := false // whether ahead has read nothing before this call
 	for try := 0; ; try++ {
 		f, err := r.ahead.Next()
 		for err == nil && f.Kind == segment.FrameRecord {
@@ -169,6 +170,9 @@ func (r *Reader) lookAhead() error {
 		at, nothing := r.ahead.Offset(), errors.Is(err, io.EOF) || errors.Is(err, segment.ErrZeros)
 		r.ahead.Reset(r.whole.Limit)
 		switch {
+		case nothing && at == r.whole.Limit && !fresh:
+			fresh, try = true, -1
+			continue
 		case nothing && at == r.whole.Limit:
 			return io.EOF
 		case nothing:

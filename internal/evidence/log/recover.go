@@ -244,7 +244,7 @@ func (s *walk) good(signed []byte) (checkpoint.Checkpoint, bool) {
 		c, err = checkpoint.Open(signed, s.opts.Verifier)
 	}
 	return c, err == nil && c.Origin == s.header.Origin && c.Size == s.tree.Size() &&
-		c.Size > s.end.tree.Size() && c.Root == s.tree.Root()
+		c.Size > s.end.tree.Size() && c.Previous == s.end.tree.Size() && c.Root == s.tree.Root()
 }
 
 // tail counts what stands behind the end in the last segment. A crash leaves

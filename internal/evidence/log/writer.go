@@ -143,7 +143,7 @@ func (w *writer) flush(group []*pending) error {
 		}
 	}
 	w.root = w.tree.Root()
-	signed, err := checkpoint.Sign(checkpoint.Checkpoint{Origin: before.Origin, Size: w.tree.Size(), Root: w.root}, w.opts.Signer)
+	signed, err := checkpoint.Sign(checkpoint.Checkpoint{Origin: before.Origin, Size: w.tree.Size(), Root: w.root, Previous: before.First}, w.opts.Signer)
 	if err != nil {
 		return err
 	}

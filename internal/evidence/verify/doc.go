@@ -10,13 +10,16 @@
 //
 //   - a damaged frame, or a record that is not canonical, out of sequence, or
 //     of another execution: that record's index;
-//   - a checkpoint that is damaged, badly signed, or does not fit its records:
-//     the index of the first record that it adds, since none from there on is
-//     vouched for;
+//   - a checkpoint that is damaged or badly signed, or whose root is not that of
+//     its records: the index of the first record that it adds, since none from
+//     there on is vouched for;
+//   - a checkpoint that covers more records than there are, or fewer: the index
+//     of the first that is missing, or that is too many;
 //   - a segment's header: the index of its first record;
 //   - a signed record that must not stand where it stands: its index;
-//   - something left out: the index at which it had to be at the latest, which
-//     at the end of the log is the number of its records;
+//   - something left out, a checkpoint or segment too: the index at which it had
+//     to be at the latest, which at the end of the log is the number of its
+//     records;
 //   - a log that contradicts a checkpoint given from elsewhere: the index of
 //     the first record of the flush that reaches the checkpoint's size, or the
 //     number of records if the log does not reach it.

@@ -21,39 +21,40 @@ const (
 
 // Codes of reasons for Invalid. They are stable.
 const (
-	BadSegment       = "bad_segment"         // a header is damaged, or does not continue the log
-	MissingSegment   = "missing_segment"     // a file is gone
-	DamagedFrame     = "damaged_frame"       // a frame's length, kind or checksum is wrong, or it is cut off
-	TrailingBytes    = "trailing_bytes"      // something stands behind the end
-	UnsignedTail     = "unsigned_tail"       // records without a checkpoint over them
-	NotCanonical     = "not_canonical"       // a record or body is not in its one encoding
-	OutOfSequence    = "out_of_sequence"     // a record's number is not its index
-	OtherExecution   = "other_execution"     // a record or origin is of another execution
-	BadCheckpoint    = "bad_checkpoint"      // a checkpoint is malformed, or states another size or root than its records
-	BadSignature     = "bad_signature"       // a checkpoint is not signed by the log's key
-	ForgedKey        = "forged_key"          // a key bears the name of a trusted one and is another
-	BadKey           = "bad_key"             // a key event is malformed, repeated, or late
-	RolledBack       = "rolled_back"         // the log ends before the checkpoint given
-	Forked           = "forked"              // the log contradicts the checkpoint given
-	TimeBack         = "time_back"           // the monotonic clock went back
-	OtherBoot        = "other_boot"          // the boot changed without an outage
-	OtherEngine      = "other_engine"        // the engine changed without an outage
-	Silence          = "silence"             // a heartbeat's promise was not kept
-	BadOutage        = "bad_outage"          // an outage does not say what is recorded before it
-	BadHeartbeat     = "bad_heartbeat"       // a heartbeat names another lease than the last
-	BadInput         = "bad_input"           // an input's times are not its record's, or the first is no submission
-	BadEffect        = "bad_effect"          // an effect's number, kind or time is wrong, or it follows no input
-	BadDependencies  = "bad_dependencies"    // a record names other artifacts than its body rests on
-	MissingArtifact  = "missing_artifact"    // content named by digest is not in the log before
-	BadLease         = "bad_lease"           // a lease breaks the chain, or its times or terms are wrong
-	BadLeaseSign     = "bad_lease_signature" // a lease is not signed by the governor's key
-	BadPhase         = "bad_phase"           // a phase that cannot follow the one before
-	AllowedWhileLost = "allowed_while_lost"  // an allow although a condition did not hold
-	MissingOutcome   = "missing_outcome"     // an allowed action has no outcome
-	AfterEnd         = "after_end"           // a record behind the closing one
-	NotClosed        = "not_closed"          // the log ends without a closing record
-	BadGrant         = "bad_grant"           // the grant is not the operator's, or not for this execution
-	ReplayDiffers    = "replay_differs"      // the core decides otherwise on the recorded inputs
+	BadSegment        = "bad_segment"         // a header is damaged, or does not continue the log
+	MissingSegment    = "missing_segment"     // a file is gone
+	DamagedFrame      = "damaged_frame"       // a frame's length, kind or checksum is wrong, or it is cut off
+	TrailingBytes     = "trailing_bytes"      // something stands behind the end
+	UnsignedTail      = "unsigned_tail"       // records without a checkpoint over them
+	NotCanonical      = "not_canonical"       // a record or body is not in its one encoding
+	OutOfSequence     = "out_of_sequence"     // a record's number is not its index
+	OtherExecution    = "other_execution"     // a record or origin is of another execution
+	BadCheckpoint     = "bad_checkpoint"      // a checkpoint is malformed, or states another size or root than its records
+	MissingCheckpoint = "missing_checkpoint"  // a checkpoint was left out
+	BadSignature      = "bad_signature"       // a checkpoint is not signed by the log's key
+	ForgedKey         = "forged_key"          // a key bears the name of a trusted one and is another
+	BadKey            = "bad_key"             // a key event is malformed, repeated, or late
+	RolledBack        = "rolled_back"         // the log ends before the checkpoint given
+	Forked            = "forked"              // the log contradicts the checkpoint given
+	TimeBack          = "time_back"           // the monotonic clock went back
+	OtherBoot         = "other_boot"          // the boot changed without an outage
+	OtherEngine       = "other_engine"        // the engine changed without an outage
+	Silence           = "silence"             // a heartbeat's promise was not kept
+	BadOutage         = "bad_outage"          // an outage does not say what is recorded before it
+	BadHeartbeat      = "bad_heartbeat"       // a heartbeat names another lease than the last
+	BadInput          = "bad_input"           // an input's times are not its record's, or the first is no submission
+	BadEffect         = "bad_effect"          // an effect's number, kind or time is wrong, or it follows no input
+	BadDependencies   = "bad_dependencies"    // a record names other artifacts than its body rests on
+	MissingArtifact   = "missing_artifact"    // content named by digest is not in the log before
+	BadLease          = "bad_lease"           // a lease breaks the chain, or its times or terms are wrong
+	BadLeaseSign      = "bad_lease_signature" // a lease is not signed by the governor's key
+	BadPhase          = "bad_phase"           // a phase that cannot follow the one before
+	AllowedWhileLost  = "allowed_while_lost"  // an allow although a condition did not hold
+	MissingOutcome    = "missing_outcome"     // an allowed action has no outcome
+	AfterEnd          = "after_end"           // a record behind the closing one
+	NotClosed         = "not_closed"          // the log ends without a closing record
+	BadGrant          = "bad_grant"           // the grant is not the operator's, or not for this execution
+	ReplayDiffers     = "replay_differs"      // the core decides otherwise on the recorded inputs
 )
 
 // Key is a key that the log names.

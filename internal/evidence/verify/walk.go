@@ -307,13 +307,14 @@ func (w *walk) vouched(scan *segment.Scanner) (end int64, err error) {
 	}
 }
 
-// blame returns the index of a damaged frame: of its record, or where it says
-// that it is a checkpoint, or is cut off before it says what it is, of the first
+// blame returns the index of a damaged frame: of its record, or where it looks
+// like a checkpoint, or is cut off before it looks like anything, of the first
 // record that it would vouch for.
 func (w *walk) blame(index uint64, damage *segment.DamageError) uint64 {
-	var head [segment.FrameOverhead]byte
-	n, _ := w.whole.File.ReadAt(head[:], damage.Offset)
-	if n < len(head) || segment.FrameKind(head[n-1]) == segment.FrameCheckpoint {
+	b := make([]byte, segment.FrameOverhead+len(w.origin)+1)
+	n, _ := w.whole.File.ReadAt(b, damage.Offset)
+	if n < segment.FrameOverhead || segment.FrameKind(b[segment.FrameOverhead-1]) == segment.FrameCheckpoint ||
+		string(b[segment.FrameOverhead:]) == w.origin+"\n" {
 		return w.size()
 	}
 	return index
@@ -338,10 +339,12 @@ func (w *walk) checkpoint(signed []byte, tree *checkpoint.Tree) *flaw {
 		return flawAt(w.size(), BadCheckpoint, "it is of the log %q, the segment of %q", c.Origin, w.origin)
 	case c.Origin != checkpoint.Origin(signer, w.story.execution):
 		return flawAt(w.size(), OtherExecution, "the log %q is not of the execution %s", c.Origin, w.story.execution)
+	case c.Size <= w.size():
+		return flawAt(w.size(), BadCheckpoint, "it covers %d records, the one before %d", c.Size, w.size())
 	case c.Size != tree.Size():
-		return flawAt(w.size(), BadCheckpoint, "it states %d records, there are %d", c.Size, tree.Size())
-	case c.Size == w.size():
-		return flawAt(w.size(), BadCheckpoint, "it covers no record that the one before does not")
+		return flawAt(min(c.Size, tree.Size()), BadCheckpoint, "it covers %d records, there are %d", c.Size, tree.Size())
+	case c.Previous != w.size():
+		return flawAt(max(c.Previous, w.size()), MissingCheckpoint, "it follows a checkpoint of %d records, the one before it has %d", c.Previous, w.size())
 	case c.Root != tree.Root():
 		return flawAt(w.size(), BadCheckpoint, "it states the root %s, the records have %s", c.Root, tree.Root())
 	}
