@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/writ-run/writ/internal/model"
+	watchpolicy "github.com/writ-run/writ/internal/observe/policy"
 	"github.com/writ-run/writ/internal/policy"
 )
 
@@ -18,9 +19,13 @@ import (
 type Spec struct {
 	StateDir string // see package store
 	Bundle   *policy.Bundle
-	// Sources are the files of the bundle as given by the user, watched for
-	// drift; the built-in ones are part of the program.
-	Sources []string
+	// Files and Directories are where the bundle was read from, watched for
+	// drift. What is built into the program has none.
+	Files       []watchpolicy.File
+	Directories []watchpolicy.Directory
+	// VerifyBundle tells whether the bundle's signature is still good; nil for
+	// a bundle that needs none.
+	VerifyBundle func() error
 
 	Agent    string // the principal; "" is "local"
 	Operator string // who lets it run; "" is the calling user

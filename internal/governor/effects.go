@@ -32,6 +32,10 @@ func (e *execution) perform(in model.Input, effects []model.Effect) {
 			e.carryOut(f, s.Freeze)
 		case model.EffectThaw:
 			e.carryOut(f, e.sandbox.Load().Thaw)
+		case model.EffectPhase:
+			if f.Phase == model.Paused {
+				e.observe() // it may go on only after all conditions were seen again
+			}
 		case model.EffectKill:
 			e.aside(func() { e.kill(f) })
 		}
@@ -103,6 +107,7 @@ func (e *execution) arm(f model.Effect) {
 		e.report(f, err)
 		return
 	}
+	e.watchWorkload(s)
 	e.sandbox.Store(s)
 	r := model.Report{Effect: f.Kind, Number: f.Number, OK: true, Tier: s.Tier()}
 	controls, err := s.Controls()
@@ -118,6 +123,7 @@ func (e *execution) arm(f model.Effect) {
 		e.fault.CompareAndSwap(nil, &err)
 	}
 	e.aside(func() { e.awaitExit(s) })
+	e.aside(func() { e.followStops(s) })
 	e.tell(model.Input{Kind: model.InputReport, Report: &r})
 }
 

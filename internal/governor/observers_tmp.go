@@ -1,27 +1,24 @@
 package governor
 
 import (
+	"context"
 	"time"
 
 	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/observe"
 )
 
-type watch struct{}
-
-func (e *execution) integrityFault(reason, detail string) {}
-func (e *execution) observe()                             {}
-func (e *execution) startObservers() error {
-	e.aside(func() {
-		for e.ctx.Err() == nil {
-			for _, c := range model.AllConditions() {
-				mono, _ := e.clock()
-				e.tell(model.Input{Kind: model.InputObserve, Observation: &model.Observation{Condition: c, Verdict: model.VerdictValid, ObservedAt: mono, ValidUntil: mono + 5e9}})
-			}
-			select {
-			case <-e.ctx.Done():
-			case <-time.After(1500 * time.Millisecond):
-			}
-		}
-	})
-	return nil
+type tmpObserver struct {
+	e *execution
+	c model.Condition
 }
+
+func (o tmpObserver) Condition() model.Condition { return o.c }
+func (o tmpObserver) Rhythm() observe.Rhythm     { return observe.Usual }
+func (o tmpObserver) Observe(context.Context) model.Observation {
+	return observe.Clock(o.e.clock).Begin(o.c, 5*time.Second).Valid(model.Digest{}, "")
+}
+func tmpObservers(e *execution) []observe.Observer {
+	return []observe.Observer{tmpObserver{e, model.Integrity}, tmpObserver{e, model.Cryptography}, tmpObserver{e, model.Environment}}
+}
+func (e *execution) integrityFault(reason, detail string) {}

@@ -18,6 +18,7 @@ import (
 	"github.com/writ-run/writ/internal/governor/store"
 	"github.com/writ-run/writ/internal/keys"
 	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/observe"
 	"github.com/writ-run/writ/internal/policy"
 )
 
@@ -30,7 +31,7 @@ var ErrWeakTier = errors.New("the host does not offer the tier")
 // prepare does everything that can fail before anything of the execution is
 // recorded, and opens its evidence log. On error nothing is left but files.
 func prepare(ctx context.Context, s Spec) (_ *execution, err error) {
-	e := &execution{spec: s, clock: now}
+	e := &execution{spec: s, clock: observe.SystemClock}
 	e.ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {

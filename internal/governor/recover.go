@@ -15,6 +15,7 @@ import (
 	"github.com/writ-run/writ/internal/governor/store"
 	"github.com/writ-run/writ/internal/keys"
 	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/observe"
 	"github.com/writ-run/writ/internal/policy"
 )
 
@@ -108,7 +109,7 @@ func closeLog(ctx context.Context, l *log.Log, dir *store.Dir, ring *keys.Ring, 
 	if err != nil {
 		return 0, err
 	}
-	j := &logJournal{log: l, clock: now, book: &record.Book{
+	j := &logJournal{log: l, clock: observe.SystemClock, book: &record.Book{
 		Execution: id, Boot: boot, Engine: policy.EngineDigest(), Signer: ring.Key(keys.Governor).NoteSigner(), Next: l.Size(),
 	}}
 	if l.Size() > 0 {
@@ -150,7 +151,7 @@ func rebuild(dir string) (*core.Machine, model.Record, error) {
 // end gives a machine whose workload is dead the inputs that say so.
 func end(ctx context.Context, m *core.Machine, j *logJournal) (model.Phase, error) {
 	give := func(in model.Input) error {
-		in.Mono, in.Wall = now()
+		in.Mono, in.Wall = observe.SystemClock()
 		return j.Append(ctx, []step{{input: in, effects: m.Step(in)}})
 	}
 	status := m.Status()

@@ -19,6 +19,7 @@ import (
 	"github.com/writ-run/writ/internal/grant"
 	"github.com/writ-run/writ/internal/keys"
 	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/observe"
 	"github.com/writ-run/writ/internal/policy"
 )
 
@@ -29,7 +30,7 @@ var ErrEvidenceLost = errors.New("the evidence cannot be written")
 // execution is one execution under this governor.
 type execution struct {
 	spec     Spec
-	clock    func() (mono, wall int64)
+	clock    observe.Clock
 	ctx      context.Context // ends when the execution is over
 	cancel   context.CancelFunc
 	running  sync.WaitGroup // goroutines that close waits for

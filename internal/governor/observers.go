@@ -1,0 +1,97 @@
+package governor
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/writ-run/writ/internal/enforce"
+	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/observe"
+	"github.com/writ-run/writ/internal/observe/authorization"
+	"github.com/writ-run/writ/internal/observe/governance"
+	watchpolicy "github.com/writ-run/writ/internal/observe/policy"
+	"github.com/writ-run/writ/internal/observe/scope"
+)
+
+// watch is what observes an execution.
+type watch struct {
+	runner *observe.Runner
+	scope  *scope.Observer
+}
+
+// startObservers lets the seven observers look until the execution is over.
+func (e *execution) startObservers() error {
+	mono, _ := e.clock()
+	files := observe.NewWatcher()
+	e.watch.scope = scope.New(scope.Config{Clock: e.clock, Budget: e.sub.Settings.Budget, Began: mono})
+	observers := []observe.Observer{
+		e.watch.scope,
+		watchpolicy.New(watchpolicy.Config{
+			Clock: e.clock, Watcher: files, Bundle: e.sub.Bundle,
+			Files: e.spec.Files, Directories: e.spec.Directories, Expires: expiry(e.policies.Settings().Expires), Verify: e.spec.VerifyBundle,
+		}),
+		authorization.New(authorization.Config{Clock: e.clock, Watcher: files, Chain: e.chain, Store: e.grants, TrustPath: e.dir.Trust()}),
+		governance.New(governance.Config{Clock: e.clock, Watcher: files, StateDir: e.dir.Root(), Trust: e.ring.Trust()}),
+	}
+	observers = append(observers, tmpObservers(e)...)
+	e.watch.runner = observe.NewRunner(observers...)
+	e.aside(func() {
+		if err := files.Run(e.ctx); err != nil {
+			// Slower without: the observers look by themselves, too.
+			err = fmt.Errorf("watching files: %w", err)
+			e.fault.CompareAndSwap(nil, &err)
+		}
+	})
+	e.aside(func() {
+		if err := e.watch.runner.Run(e.ctx, func(o model.Observation) {
+			e.tell(model.Input{Kind: model.InputObserve, Observation: &o})
+		}); err != nil {
+			e.fault.CompareAndSwap(nil, &err)
+		}
+	})
+	return nil
+}
+
+// expiry is the instant of Unix nanoseconds; 0 is never.
+func expiry(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns)
+}
+
+// observe has all observers look again now.
+func (e *execution) observe() { e.watch.runner.Look() }
+
+// watchWorkload shows the observers what there is since the arming.
+func (e *execution) watchWorkload(s *enforce.Sandbox) {
+	usage := scope.Source(&scope.Processes{List: s.Pids})
+	if group := s.Group(); group != "" {
+		usage = &scope.Cgroup{V2: group}
+	}
+	e.watch.scope.Attach(whileAlive{usage, s.Done()})
+}
+
+// whileAlive is a source that may fail once the workload is gone: the guard
+// takes the control group away before the governor hears of the end.
+type whileAlive struct {
+	scope.Source
+	done <-chan struct{}
+}
+
+// endWithin is how long after the first trace of the end the governor hears of it.
+const endWithin = 500 * time.Millisecond
+
+// Usage implements scope.Source.
+func (w whileAlive) Usage() (scope.Usage, error) {
+	u, err := w.Source.Usage()
+	if err == nil {
+		return u, nil
+	}
+	select {
+	case <-w.done:
+		return scope.Usage{}, nil
+	case <-time.After(endWithin):
+		return u, err
+	}
+}
