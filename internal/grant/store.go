@@ -66,10 +66,12 @@ func (s *Store) Put(g Issued) error {
 	if !ValidID(g.Grant.ID) {
 		return &Refusal{ReasonMalformed, clip(g.Grant.ID), "not a grant's ID"}
 	}
-	return durable.Create(s.path(g.Grant.ID), g.Envelope, 0o600)
+	return durable.Create(s.Path(g.Grant.ID), g.Envelope, 0o600)
 }
 
-func (s *Store) path(id string) string       { return filepath.Join(s.grants, id+".json") }
+// Path is the file of the grant with the ID: exactly its envelope.
+func (s *Store) Path(id string) string { return filepath.Join(s.grants, id+".json") }
+
 func (s *Store) revocation(id string) string { return filepath.Join(s.revocations, id+".json") }
 func (s *Store) epochPath() string           { return filepath.Join(s.revocations, "epoch.json") }
 
@@ -78,7 +80,7 @@ func (s *Store) Get(id string) (Issued, error) {
 	if !ValidID(id) {
 		return Issued{}, &Refusal{ReasonMalformed, clip(id), "not a grant's ID"}
 	}
-	content, err := durable.Read(s.path(id), keys.MaxStatement, false)
+	content, err := durable.Read(s.Path(id), keys.MaxStatement, false)
 	if durable.CodeOf(err) == durable.CodeMissing {
 		return Issued{}, &Refusal{ReasonMissing, id, "no such grant is stored"}
 	}

@@ -208,19 +208,19 @@ func TestStoredGrantsAreNotTakenOnTrust(t *testing.T) {
 	chain := chainOf(t, r, 3)
 	put(t, s, chain)
 	id := chain[1].Grant.ID
-	if err := os.WriteFile(s.path(id), chain[2].Envelope, 0o600); err != nil {
+	if err := os.WriteFile(s.Path(id), chain[2].Envelope, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Get(id); ReasonOf(err) != ReasonMalformed {
 		t.Errorf("another grant in its file: %v", err)
 	}
-	if err := os.WriteFile(s.path(id), chain[1].Envelope[:100], 0o600); err != nil {
+	if err := os.WriteFile(s.Path(id), chain[1].Envelope[:100], 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Chain(chain[2].Grant.ID); ReasonOf(err) != ReasonMalformed {
 		t.Errorf("cut off: %v", err)
 	}
-	if err := os.Remove(s.path(id)); err != nil {
+	if err := os.Remove(s.Path(id)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Chain(chain[2].Grant.ID); ReasonOf(err) != ReasonMissing {

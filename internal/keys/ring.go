@@ -57,7 +57,7 @@ func Open(stateDir string) (*Ring, error) {
 // load reads what is there. It fails with CodeMissing only if the keys were
 // never completely made: the trust file is written last.
 func load(dir string) (*Ring, error) {
-	trust, err := readTrust(filepath.Join(dir, "trust"))
+	trust, err := ReadTrust(filepath.Join(dir, "trust"))
 	if err != nil {
 		return nil, err
 	}
@@ -197,9 +197,12 @@ func (r *Ring) Check() error {
 	return nil
 }
 
+// TrustPath is where the trust file is.
+func (r *Ring) TrustPath() string { return filepath.Join(r.dir, "trust") }
+
 // Files lists the files the ring rests on, for a watch.
 func (r *Ring) Files() []string {
-	files := []string{filepath.Join(r.dir, "trust")}
+	files := []string{r.TrustPath()}
 	for _, role := range roles {
 		files = append(files, keyPath(r.dir, role))
 	}

@@ -95,9 +95,9 @@ func (t *Trust) NoteVerifiers(role Role) note.Verifiers {
 
 const maxTrustFile = 1 << 20
 
-// readTrust reads the trust file: one verifier key a line; empty lines and
-// lines that start with # are skipped.
-func readTrust(path string) (*Trust, error) {
+// ReadTrust reads a trust file: one verifier key a line; empty lines and lines
+// that start with # are skipped. Nobody but its owner may be able to write it.
+func ReadTrust(path string) (*Trust, error) {
 	content, err := durable.Read(path, maxTrustFile, false)
 	if err != nil {
 		return nil, err

@@ -27,10 +27,13 @@ type Rhythm struct {
 	Holds  time.Duration // how long a valid word holds; more than twice Repeat
 }
 
-// Usual is the rhythm of most observers: files are looked at every quarter of
-// a second even where a watch would tell, a word is repeated at 1.5 seconds,
-// and holds for 5.
-var Usual = Rhythm{Every: 250 * time.Millisecond, Repeat: 1500 * time.Millisecond, Holds: 5 * time.Second}
+// The rhythms of most observers. Files are looked at even where a watch would
+// tell; a word is repeated at 1.5 seconds and holds for 5. Urgent is for what
+// people order.
+var (
+	Usual  = Rhythm{Every: 500 * time.Millisecond, Repeat: 1500 * time.Millisecond, Holds: 5 * time.Second}
+	Urgent = Rhythm{Every: 250 * time.Millisecond, Repeat: 1500 * time.Millisecond, Holds: 5 * time.Second}
+)
 
 // Waker is an Observer that can tell when to look early: Wake's channel gets a
 // value when something may have changed. It is asked for the channel once.

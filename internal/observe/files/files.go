@@ -89,6 +89,7 @@ const (
 type Set struct {
 	entries []*entry
 	rotated time.Time
+	stamp   uint64
 }
 
 type entry struct {
@@ -123,7 +124,9 @@ func (s *Set) Scan(now time.Time) []State {
 	var oldest *entry
 	states := make([]State, len(s.entries))
 	for i, e := range s.entries {
-		e.look(now)
+		if e.look(now) {
+			s.stamp++
+		}
 		states[i] = e.state
 		if e.known && !e.volatile && e.state.Kind == Regular && (oldest == nil || e.readAt.Before(oldest.readAt)) {
 			oldest = e
@@ -138,16 +141,24 @@ func (s *Set) Scan(now time.Time) []State {
 	return states
 }
 
-func (e *entry) look(now time.Time) {
+// Stamp grows whenever a file was read or may have changed: while it stays the
+// same, so have the files, their modes and owners.
+func (s *Set) Stamp() uint64 { return s.stamp }
+
+// look tells whether anything may have changed.
+func (e *entry) look(now time.Time) bool {
 	var st unix.Stat_t
 	if err := unix.Stat(e.path, &st); err != nil {
+		was := e.state
 		e.known = false
 		e.state = unread(e.path, err)
-		return
+		return e.state != was
 	}
-	if id := identityOf(&st); !e.known || e.volatile || id != e.id {
-		e.read(now)
+	if id := identityOf(&st); e.known && !e.volatile && id == e.id {
+		return false
 	}
+	e.read(now)
+	return true
 }
 
 // read reads the file, and remembers it only if nothing can have changed

@@ -54,6 +54,7 @@ func TestScanSeesEveryChange(t *testing.T) {
 	}
 	was := State{Path: path, Kind: Absent}
 	for _, step := range steps {
+		stamp := s.Stamp()
 		if err := step.do(); err != nil {
 			t.Fatalf("%s: %v", step.name, err)
 		}
@@ -64,6 +65,9 @@ func TestScanSeesEveryChange(t *testing.T) {
 		}
 		if got != want {
 			t.Errorf("%s: %+v, want %+v", step.name, got, want)
+		}
+		if s.Stamp() == stamp {
+			t.Errorf("%s: the stamp has not changed", step.name)
 		}
 		if got.Same(was) || strings.HasSuffix(Difference(was, got), "as it was") || !strings.Contains(Difference(was, got), path) {
 			t.Errorf("%s: %s", step.name, Difference(was, got))
@@ -97,11 +101,14 @@ func TestScanReadsNoMoreThanItMust(t *testing.T) {
 	if n := reads(); n != 3 {
 		t.Fatalf("first scan: %d reads", n)
 	}
-	total := 0
+	total, stamp := 0, s.Stamp()
 	for range 40 * 10 {
 		now = now.Add(250 * time.Millisecond)
 		s.Scan(now)
 		total += reads()
+	}
+	if s.Stamp()-stamp != uint64(total) {
+		t.Errorf("the stamp went from %d to %d in %d reads", stamp, s.Stamp(), total)
 	}
 	if total < 2 || total > 4 {
 		t.Errorf("%d reads of unchanged files in 100 s", total)
