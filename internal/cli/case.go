@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"strings"
 	"time"
 
 	"github.com/writ-run/writ/internal/core"
@@ -223,9 +222,4 @@ func reasonWords(code string) string {
 		return fmt.Sprintf("%s (%s)", e.Title, code)
 	}
 	return code
-}
-
-// indented puts by before each line of a text.
-func indented(text, by string) string {
-	return by + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n"+by)
 }

@@ -2,10 +2,12 @@ package cli
 
 import (
 	"context"
+	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/writ-run/writ/internal/problem"
+	"github.com/writ-run/writ/internal/keys"
+	"github.com/writ-run/writ/internal/observe/governance"
 )
 
 // haltCommand halts everything on the host.
@@ -21,13 +23,30 @@ without an ID lifts it.`,
 		Example: `  writ halt --reason "looking into an alarm"
   writ resume`,
 		Args: exactly("", 0, 0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.setMode(cmd.Context(), true, reason) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.setMode(cmd.Context(), governance.Halted, reason) },
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "a `text` to be recorded with it")
 	return cmd
 }
 
 // setMode signs the governance mode and has all governors look at it.
-func (a *app) setMode(ctx context.Context, halted bool, reason string) error {
-	return problem.New(problem.Internal, "not wired yet")
+func (a *app) setMode(ctx context.Context, mode governance.Mode, reason string) error {
+	if err := singleLine("--reason", reason); err != nil {
+		return err
+	}
+	dir, err := a.open()
+	if err != nil {
+		return err
+	}
+	ring, err := keys.Open(dir.Root())
+	if err != nil {
+		return err
+	}
+	state, err := governance.SetMode(ring, mode, whoAmI(), reason, time.Now())
+	if err != nil {
+		return err
+	}
+	a.poke(ctx, dir)
+	a.out.print("%s  since %s, by %s%s (epoch %d)", state.Mode, stamp(state.At), state.Operator, after(": ", state.Why), state.Epoch)
+	return nil
 }

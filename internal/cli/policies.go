@@ -7,13 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/writ-run/writ/internal/model"
+	watchpolicy "github.com/writ-run/writ/internal/observe/policy"
 	"github.com/writ-run/writ/internal/policy"
 	"github.com/writ-run/writ/internal/policy/settings"
 	"github.com/writ-run/writ/internal/policy/text"
@@ -33,13 +33,13 @@ type policyFlags struct {
 
 func (p *policyFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringArrayVarP(&p.policies, "policy", "p", nil, "a policy `file` (.cedar), settings (.yaml), or a directory of them, beside the built-in policy (repeatable)")
+	flags.StringArrayVarP(&p.policies, "policy", "p", nil, "add a policy `file` (.cedar, .yaml, a signed bundle), or a directory of them (repeatable)")
 	flags.BoolVar(&p.noDefault, "no-default-policy", false, "leave the built-in policy out")
-	flags.StringArrayVar(&p.read, "read", nil, "let it read what is at a `path` and beneath it (repeatable)")
-	flags.StringArrayVar(&p.write, "write", nil, "let it read and write what is at a `path` and beneath it (repeatable)")
-	flags.StringArrayVar(&p.exec, "exec", nil, "let it read and run what is at a `path` and beneath it (repeatable)")
-	flags.StringArrayVar(&p.connect, "connect", nil, "let it connect to `ADDRESS:PORT` of the host's network, or to a unix socket (repeatable)")
-	flags.StringVar(&p.budget, "budget", "", "budgets, as `wall=1h,cpu=10m,memory=2GiB,processes=200,actions=1000`")
+	flags.StringArrayVar(&p.read, "read", nil, "let it read a `path` and all beneath it (repeatable)")
+	flags.StringArrayVar(&p.write, "write", nil, "let it read and write a `path` and all beneath it (repeatable)")
+	flags.StringArrayVar(&p.exec, "exec", nil, "let it read and run a `path` and all beneath it (repeatable)")
+	flags.StringArrayVar(&p.connect, "connect", nil, "let it connect to an `address:port` or a unix socket of the host (repeatable)")
+	flags.StringVar(&p.budget, "budget", "", "a `list` of limits: wall=1h,cpu=10m,memory=2GiB,processes=200,actions=1000")
 }
 
 // sourceFiles are policy sources with the files they came from.
@@ -48,46 +48,48 @@ type sourceFiles struct {
 	settings []byte
 	files    map[string]string // path by source name
 	accept   acceptBundle
+	watched  policyOrigin
+}
+
+// policyOrigin is where the policies were read from, to be watched for drift.
+type policyOrigin struct {
+	files       []watchpolicy.File
+	directories []watchpolicy.Directory
 }
 
 // settingsName is what package policy calls the settings in problems.
 const settingsName = "settings.yaml"
 
-// bundle puts the bundle together and checks it. files are the paths that it
-// was read from.
-func (p *policyFlags) bundle(accept acceptBundle) (b *policy.Bundle, files []string, err error) {
+// bundle puts the bundle together and checks it.
+func (p *policyFlags) bundle(accept acceptBundle) (b *policy.Bundle, from policyOrigin, err error) {
 	s := &sourceFiles{files: map[string]string{}, accept: accept}
 	if !p.noDefault {
 		s.sources = policy.Builtin()
 	} else if len(p.policies) == 0 {
-		return nil, nil, problem.New("no_policy", "--no-default-policy leaves no policy at all")
+		return nil, from, problem.New("no_policy", "--no-default-policy leaves no policy at all")
 	}
 	for _, path := range p.policies {
 		if err := s.add(path); err != nil {
-			return nil, nil, err
+			return nil, from, err
 		}
 	}
 	extra, err := p.extra()
 	if err != nil {
-		return nil, nil, err
+		return nil, from, err
 	}
 	if extra != "" {
 		s.sources = append(s.sources, policy.Source{Name: policy.ExtraName, Text: []byte(extra)})
 	}
 	if err := p.applyBudget(s); err != nil {
-		return nil, nil, err
+		return nil, from, err
 	}
 	if b, err = policy.NewBundle(s.sources, s.settings); err == nil {
 		_, err = policy.Load(b)
 	}
 	if err != nil {
-		return nil, nil, s.named(err)
+		return nil, from, s.named(err)
 	}
-	for _, path := range s.files {
-		files = append(files, path)
-	}
-	slices.Sort(files)
-	return b, slices.Compact(files), nil
+	return b, s.watched, nil
 }
 
 // named gives the problems of a bundle the paths that the user knows.
@@ -120,6 +122,13 @@ func (s *sourceFiles) add(path string) error {
 	if err != nil {
 		return policyFileProblem(path, err)
 	}
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return policyFileProblem(path, err)
+	}
+	for _, suffix := range []string{".cedar", ".yaml", ".yml"} {
+		s.watched.directories = append(s.watched.directories, watchpolicy.Directory{Path: absolute, Suffix: suffix})
+	}
 	found := false
 	for _, e := range entries {
 		if ext := filepath.Ext(e.Name()); e.IsDir() || ext != ".cedar" && ext != ".yaml" && ext != ".yml" || strings.HasPrefix(e.Name(), ".") {
@@ -142,6 +151,11 @@ func (s *sourceFiles) addFile(path, name string) error {
 	if err != nil {
 		return policyFileProblem(path, err)
 	}
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return policyFileProblem(path, err)
+	}
+	s.watched.files = append(s.watched.files, watchpolicy.File{Path: absolute, Digest: model.DigestOf(content)})
 	switch filepath.Ext(path) {
 	case ".cedar":
 		if _, twice := s.files[name]; twice {

@@ -158,7 +158,7 @@ func reportWords(r model.Report) (string, colour) {
 		return fmt.Sprintf("%s failed%s", r.Effect, after(": ", r.Detail)), red
 	}
 	if r.Effect == model.EffectArm {
-		return fmt.Sprintf("armed: tier %s%s", r.Tier, after(", ", strings.Join(r.Controls, " "))), 0
+		return fmt.Sprintf("armed: tier %s%s", r.Tier, after("; ", strings.Join(r.Controls, ", "))), 0
 	}
 	return fmt.Sprintf("%s done%s", r.Effect, after(": ", r.Detail)), faint
 }
@@ -312,6 +312,17 @@ func cut(text string, width int) string {
 		return text
 	}
 	return string(r[:width-1]) + "…"
+}
+
+// indented puts by before each line of a text that is not empty.
+func indented(text, by string) string {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	for i, l := range lines {
+		if l != "" {
+			lines[i] = by + l
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // exists tells whether path is there.

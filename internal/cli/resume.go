@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/observe/governance"
 )
 
 // resumeCommand lets executions go on that an operator paused, or lifts a halt.
@@ -23,7 +24,7 @@ paused for it goes on.`,
 		ValidArgsFunction: a.completeIDs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return a.setMode(cmd.Context(), false, reason)
+				return a.setMode(cmd.Context(), governance.Normal, reason)
 			}
 			return a.orderEach(cmd.Context(), args, model.OrderResume, reason)
 		},

@@ -67,7 +67,7 @@ decided, and why, can be proved afterwards.`,
 		RunE:          showHelp,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.PersistentFlags().StringVar(&a.state, "state", "", "state `directory` (default: WRIT_STATE, /var/lib/writ for root, else ~/.local/state/writ)")
+	root.PersistentFlags().StringVar(&a.state, "state", "", "state `directory` (default: WRIT_STATE, else one of your own: see writ doctor)")
 	_ = root.MarkPersistentFlagDirname("state")
 	root.AddGroup(&cobra.Group{ID: "use", Title: "Running and watching:"}, &cobra.Group{ID: "manage", Title: "Managing and proving:"})
 	use := []*cobra.Command{a.runCommand(), a.psCommand(), a.eventsCommand(), a.whyCommand(), a.pauseCommand(), a.resumeCommand(),

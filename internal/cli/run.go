@@ -61,11 +61,11 @@ the command was not found, 137 governance ended it.`,
 	flags.SetInterspersed(false)
 	flags.SortFlags = false
 	r.policyFlags.add(cmd)
-	flags.StringVar(&r.tier, "tier", "", "the weakest enforcement that will do: kernel or `tier` user (default: the strongest there is)")
+	flags.StringVar(&r.tier, "tier", "", "the weakest `tier` that will do, kernel or user (default: the strongest there is)")
 	flags.StringVar(&r.agent, "agent", "local", "`name` of the agent that runs, for policies")
 	flags.StringVar(&r.operator, "operator", "", "`name` of who lets it run (default: you)")
 	flags.DurationVar(&r.grantFor, "grant-for", 24*time.Hour, "how long its grant lasts")
-	flags.StringArrayVar(&r.env, "env", nil, "set a variable, `NAME=VALUE`, or pass NAME on with --clear-env (repeatable)")
+	flags.StringArrayVar(&r.env, "env", nil, "set a `variable`, NAME=VALUE, or pass NAME on with --clear-env (repeatable)")
 	flags.BoolVar(&r.clearEnv, "clear-env", false, "pass on no variables but those of --env, and a plain PATH")
 	flags.StringVar(&r.dir, "dir", "", "run it in this `directory`")
 	flags.BoolVarP(&r.quiet, "quiet", "q", false, "say nothing while it runs")
@@ -82,9 +82,11 @@ func (a *app) run(ctx context.Context, r *runFlags, argv []string) error {
 	}
 	// The order matters to who made a mistake: what was asked for is checked
 	// before anything is written.
-	if spec.Bundle, spec.Sources, err = r.bundle(a.acceptBundle); err != nil {
+	var from policyOrigin
+	if spec.Bundle, from, err = r.bundle(a.acceptBundle); err != nil {
 		return err
 	}
+	spec.Files, spec.Directories = from.files, from.directories
 	dir, err := a.open()
 	if err != nil {
 		return err

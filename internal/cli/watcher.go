@@ -68,7 +68,7 @@ func (w *watcher) close() {
 		return // stderr is not read; what is left has no reader
 	}
 	if untold := w.untold + w.dropped.Load(); untold > 0 && !w.quiet {
-		w.out.say("%d more notices were not shown; `writ events last` has all of them", untold)
+		w.out.say("%d more like these; `writ events last --kind decision` lists all", untold)
 	}
 }
 

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -85,9 +86,16 @@ func (o *output) decisionText(b *strings.Builder, d *whyDecision) {
 	if d.Outcome != nil {
 		line("  outcome: %s", outcomeWords(*d.Outcome))
 	}
-	line("  conditions then:")
+	if allHeld(d.Conditions) {
+		line("  conditions then: all seven held")
+	} else {
+		line("  conditions then:")
+	}
 	for _, s := range d.Conditions {
 		text, c := conditionWords(s)
+		if allHeld(d.Conditions) {
+			break
+		}
 		if s.Standing == model.Holds {
 			c = 0
 		}
@@ -96,6 +104,10 @@ func (o *output) decisionText(b *strings.Builder, d *whyDecision) {
 	if !d.Decision.Allow {
 		b.WriteString(wouldText(d))
 	}
+}
+
+func allHeld(states []model.ConditionState) bool {
+	return !slices.ContainsFunc(states, func(s model.ConditionState) bool { return s.Standing != model.Holds })
 }
 
 // wouldText says what would have allowed it.

@@ -24,7 +24,7 @@ type area struct {
 	entries []Entry
 }
 
-var areas = []area{usage, running, governance, reasons, losses, policies, state, keyring, records}
+var areas = []area{usage, running, commanding, reasons, losses, policies, state, keyring, records}
 
 var index = sync.OnceValue(func() map[string]Entry {
 	m := map[string]Entry{}

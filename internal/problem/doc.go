@@ -7,8 +7,8 @@
 // made of the same entries. Each entry has a stable code, a title, a why and a
 // fix: a test holds that.
 //
-// The package knows no other package of Writ's. What their errors mean as
-// problems is package explain's to say.
+// Of Writ's other packages it knows only the observers, which document their own
+// reasons. What errors mean as problems is package explain's to say.
 package problem
 
 //go:generate go test . -run TestReferenceIsCurrent -rewrite

@@ -1,10 +1,40 @@
 package problem
 
-// losses are the reasons with which observers say that a condition is lost.
+import (
+	"net/http"
+	"slices"
+
+	"github.com/writ-run/writ/internal/observe"
+	"github.com/writ-run/writ/internal/observe/authorization"
+	"github.com/writ-run/writ/internal/observe/governance"
+	"github.com/writ-run/writ/internal/observe/policy"
+	"github.com/writ-run/writ/internal/observe/scope"
+)
+
+// losses are the reasons with which observers say that a condition is lost:
+// each observer documents its own.
 var losses = area{
 	title: "Why a condition was lost",
 	about: "The reasons that observers give, one condition after the other. What a loss leads to (deny, pause, terminate) is the policy's to say.",
-	entries: []Entry{
-		refused("budget_actions", "the budget of actions is spent", "the execution asked for more actions than it was given", "give it more: `writ run --budget actions=N`"),
-	},
+	entries: lossesOf(
+		[]observe.Reason{{Code: "budget_actions", Title: "the budget of actions is spent", Why: "the execution asked for more actions than it was given", Fix: "give it more: `writ run --budget actions=N`"}},
+		scope.Reasons, policy.Reasons, authorization.Reasons, governance.Reasons, observe.Reasons,
+	),
+}
+
+func lossesOf(lists ...[]observe.Reason) (entries []Entry) {
+	for _, list := range lists {
+		for _, r := range list {
+			known := func(e Entry) bool { return e.Code == r.Code }
+			if slices.ContainsFunc(entries, known) || slices.ContainsFunc(slices.Concat(state.entries, keyring.entries, policies.entries, records.entries), known) {
+				continue // said there
+			}
+			why := r.Why
+			if r.Returns {
+				why += "; the execution can go on if that is mended within the pause"
+			}
+			entries = append(entries, Entry{Code: r.Code, Title: r.Title, Why: why, Fix: r.Fix, Status: http.StatusForbidden})
+		}
+	}
+	return entries
 }

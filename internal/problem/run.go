@@ -45,7 +45,7 @@ var running = area{
 	},
 }
 
-var governance = area{
+var commanding = area{
 	title: "Watching and commanding",
 	about: "About executions, grants and the governance mode.",
 	entries: []Entry{
@@ -69,8 +69,6 @@ var governance = area{
 			Fix: "`writ why ID` says what it waits for; `writ resume` without an ID lifts a halt"},
 		{Code: "no_such_action", Title: "there is no such action", Status: http.StatusNotFound,
 			Why: "the execution asked for fewer actions", Fix: "`writ events ID --kind decision` lists its actions with their numbers"},
-		{Code: "nothing_to_explain", Title: "nothing was denied", Status: http.StatusNotFound,
-			Why: "the execution was admitted, none of its actions was denied, and nothing stopped it", Fix: "`writ why ID/N` explains why action N was allowed; `writ events ID` lists everything"},
 		{Code: "no_such_grant", Title: "there is no such grant", Status: http.StatusNotFound,
 			Why: "the state directory has none with this ID, nor an execution that runs under one", Fix: "`writ grant list` lists them"},
 		{Code: "ambiguous_grant", Title: "more than one grant is meant", Status: http.StatusConflict,
