@@ -26,7 +26,7 @@ var (
 )
 
 // schemaName is how problems call the schema.
-const schemaName = "the schema, schema.cedarschema"
+const schemaName = "the schema: `writ policy show schema`"
 
 // checkSchema reports what strict validation has against a rule. Complaints
 // that follow from one mistake become one problem.
@@ -117,7 +117,7 @@ func (c *checker) explain(r *rule, message string) (code text.Code, what, why, f
 	}
 	if message == sayNoAction {
 		return text.CodeType, "no action in the head applies to this principal and resource", "nothing ever asks for it, so the policy would never match",
-			"see in the schema which action goes with which resource: " + c.pairs(r.actions), r.source.Keyword(), message
+			"these go together: " + c.pairs(r.actions), r.source.Keyword(), message
 	}
 	return text.CodeType, message, "the policy does not type-check, so it might fail or never match", "compare with " + schemaName, at, message
 }

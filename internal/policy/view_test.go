@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -133,6 +134,9 @@ func TestViewIsExact(t *testing.T) {
 		if rng.IntN(2) == 0 {
 			zones.Tmp, zones.System = path(), []string{path(), path()}
 		}
+		for range rng.IntN(3) {
+			zones.Shown = append(zones.Shown, path())
+		}
 		test := func() string {
 			return pick(rng, `resource in Writ::Directory::"`+path()+`"`, `resource == Writ::File::"`+path()+`"`, `resource in Writ::Zone::"`+pick(rng, zoneNames...)+`"`,
 				`context.access == "`+pick(rng, "read", "write", "execute")+`"`, `principal.host == "builder"`, `[Writ::File::"`+path()+`"].contains(resource)`,
@@ -199,6 +203,19 @@ func TestZonesOf(t *testing.T) {
 		if diff := cmp.Diff(want, z.Of(p)); diff != "" {
 			t.Errorf("%s: %s", p, diff)
 		}
+	}
+	// The host's places inside of its own directories are not its own.
+	z = Zones{Workdir: "/tmp/work", Tmp: "/tmp", Home: "/home/agent", Shown: []string{"/home/agent/.gitconfig", "/tmp"}}
+	for p, want := range map[string][]model.Zone{
+		"/tmp": {model.ZoneTmp}, "/tmp/x": {model.ZoneTmp}, "/tmp/work": {model.ZoneWorkdir}, "/tmp/work/x": {model.ZoneWorkdir}, "/tmp/workx": {model.ZoneTmp},
+		"/home/agent/x": {model.ZoneHome}, "/home/agent/.gitconfig": nil, "/home/agent/.gitconfig/x": nil, "/home/agent/.gitconfig2": {model.ZoneHome},
+	} {
+		if diff := cmp.Diff(want, z.Of(p)); diff != "" {
+			t.Errorf("%s: %s", p, diff)
+		}
+	}
+	if got := z.Inside([]string{"/tmp", "/tmp/a", "/srv", "/home/agent/b"}); !slices.Equal(got, []string{"/tmp/a", "/home/agent/b"}) {
+		t.Errorf("inside: %v", got)
 	}
 	if got := (Zones{}).Of("/x"); got != nil {
 		t.Errorf("no zones: %v", got)
