@@ -1,0 +1,63 @@
+package docs_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/writ-run/writ/internal/policy"
+	"github.com/writ-run/writ/internal/policy/settings"
+)
+
+var codeBlock = regexp.MustCompile("(?ms)^```([a-z]+)\n(.*?)^```[ ]*$")
+
+// TestPoliciesLoad loads every policy that a page shows beside the built-in
+// one, and reads every settings file.
+func TestPoliciesLoad(t *testing.T) {
+	loaded := 0
+	for _, page := range pages(t) {
+		for _, m := range codeBlock.FindAllStringSubmatch(generatedPart.ReplaceAllString(read(t, page), ""), -1) {
+			switch m[1] {
+			case "cedar":
+				loaded++
+				load(t, page, policy.Source{Name: "page.cedar", Text: []byte(m[2])})
+			case "yaml":
+				loaded++
+				if _, err := settings.Parse("page.yaml", []byte(m[2])); err != nil {
+					t.Errorf("%s: %v", page, err)
+				}
+			}
+		}
+	}
+	if loaded < 5 {
+		t.Fatalf("only %d policies were found: the pattern is wrong", loaded)
+	}
+}
+
+// TestExamplesLoad loads the example policies, each file by itself.
+func TestExamplesLoad(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(root, "examples", "*.cedar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		load(t, file, policy.Source{Name: filepath.Base(file), Text: text})
+	}
+}
+
+func load(t *testing.T, where string, source policy.Source) {
+	t.Helper()
+	b, err := policy.NewBundle(append(policy.Builtin(), source), nil)
+	if err == nil {
+		_, err = policy.Load(b)
+	}
+	if err != nil {
+		t.Errorf("%s: %v\n%s", where, err, strings.TrimSpace(string(source.Text)))
+	}
+}
