@@ -113,14 +113,14 @@ func (e *tracedExec) run() execEnd {
 		e.letGo()
 		return execEnd{}
 	}
-	if c.target.killable {
+	if !c.g.config.Interruptible {
 		ptrace(unix.PTRACE_INTERRUPT, c.n.tid, 0)
 	}
 	if c.proceed() != nil {
 		e.letGo()
 		return execEnd{}
 	}
-	if !c.target.killable {
+	if c.g.config.Interruptible {
 		// An interrupt before the answer would have ended the waiting.
 		ptrace(unix.PTRACE_INTERRUPT, c.n.tid, 0)
 	}
@@ -154,7 +154,7 @@ func (e *tracedExec) follow() execEnd {
 		return execEnd{mismatch: &got}
 	}
 	end := execEnd{failed: true}
-	if e.call.target.killable {
+	if !e.call.g.config.Interruptible {
 		// It was interrupted on its way back from the call and nowhere else.
 		end.errno = syscallError(stop.pid)
 	}

@@ -28,11 +28,8 @@ func (c *call) connect() {
 		c.answer(unix.EISCONN) // only connected ones are handed over
 	case a.family == unix.AF_UNSPEC:
 		c.answer(rawConnect(s.fd, a.raw)) // reaches nothing: no action
-	case a.family == unix.AF_UNIX && !a.named:
-		c.connectPath(s, a)
 	case a.family == unix.AF_UNIX:
-		c.decideConnect(s, model.Resource{Kind: model.ResourceFile, ID: "@" + escape(a.name), Unix: true},
-			a.raw, func() (unix.Errno, string) { return c.dial(s, a.raw) })
+		c.connectUnix(s, a)
 	default:
 		c.decideConnect(s, model.Resource{
 			Kind: model.ResourceHost, ID: a.ip.Addr().String(), Port: a.ip.Port(), Protocol: s.protocolName(),
@@ -71,21 +68,28 @@ func (c *call) decideConnect(s *socket, r model.Resource, raw []byte, dial func(
 	c.outcome(o)
 }
 
-// connectPath connects to a socket in the file system. It is found, and later
-// connected to, with the asker's rights: the gate's may be greater. The server
-// sees the asker's user and group, but the gate's process number.
-func (c *call) connectPath(s *socket, a address) {
+// connectUnix connects to a socket in the file system, or to one with an
+// abstract name, which a policy knows as "@" and the name, escaped. It is
+// found, and later connected to, with the asker's rights: the gate's may be
+// greater, and the server is told them. It sees the asker's user and group,
+// but the gate's process number.
+func (c *call) connectUnix(s *socket, a address) {
 	lowered, err := c.rightsOf()
 	if err != nil {
 		c.refuse(refusal{"its rights cannot be told: " + err.Error()})
 		return
 	}
-	var f *file
-	if lowerErr := lowered.do(func() { f, err = c.target.resolve(unix.AT_FDCWD, a.path, false) }); lowerErr != nil {
-		c.refuse(refusal{"its rights cannot be taken on: " + lowerErr.Error()})
-		return
-	}
-	if err == nil {
+	r := model.Resource{Kind: model.ResourceFile, ID: "@" + escape(a.name), Unix: true}
+	to := a.raw
+	if !a.named {
+		var f *file
+		if lowerErr := lowered.do(func() { f, err = c.target.resolve(unix.AT_FDCWD, a.path, false) }); lowerErr != nil {
+			err = refusal{"its rights cannot be taken on: " + lowerErr.Error()}
+		}
+		if err != nil {
+			c.refuse(err)
+			return
+		}
 		defer f.close()
 		switch {
 		case !f.mode(unix.S_IFSOCK):
@@ -95,14 +99,14 @@ func (c *call) connectPath(s *socket, a address) {
 		default:
 			err = c.stillHeld()
 		}
+		if err != nil {
+			c.refuse(err)
+			return
+		}
+		r.ID, r.Zones, to = f.path, c.zones(f.path), unixAddress(own(f.fd))
 	}
-	if err != nil {
-		c.refuse(err)
-		return
-	}
-	r := model.Resource{Kind: model.ResourceFile, ID: f.path, Zones: c.zones(f.path), Unix: true}
-	c.decideConnect(s, r, a.raw, func() (errno unix.Errno, detail string) {
-		if err := lowered.do(func() { errno, detail = c.dial(s, unixAddress(own(f.fd))) }); err != nil {
+	c.decideConnect(s, r, to, func() (errno unix.Errno, detail string) {
+		if err := lowered.do(func() { errno, detail = c.dial(s, to) }); err != nil {
 			return unix.EACCES, err.Error()
 		}
 		return errno, detail
@@ -129,7 +133,7 @@ func (c *call) readConnect() (s *socket, a address, err error) {
 	s = &socket{fd: fd, number: number}
 	defer func() {
 		if err != nil {
-			s.close()
+			unix.Close(fd)
 		}
 	}()
 	if length < 0 || length > maxSockaddr {

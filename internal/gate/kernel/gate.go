@@ -33,7 +33,12 @@ type Config struct {
 	// must not be children of the gate's own process, which must not wait for
 	// any child (-1) either: that takes away what their tracer waits for.
 	Listener *os.File
-	Asker    Asker
+	// Interruptible says that the filter is without WAIT_KILLABLE_RECV (before
+	// Linux 5.19): a signal then ends a call that is held, which starts again
+	// after the handler and is one more action, and the errno of an exec that
+	// failed is not known.
+	Interruptible bool
+	Asker         Asker
 	// Zones are those of a clean absolute path of the workload's root.
 	Zones func(path string) []model.Zone
 	// Mismatch is told of an exec that became something else than what was

@@ -3,7 +3,6 @@ package kernel
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -12,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -31,12 +31,12 @@ import (
 
 // childPlan tells the child what to be.
 type childPlan struct {
-	Argv       []string
-	UID        int  // 0: stay what it is
-	NotLeader  bool // execute from another thread than the first
-	NotKilled  bool // without WAIT_KILLABLE_RECV
-	LoopbackUp bool // it has a network namespace of its own
-	Chroot     string
+	Argv          []string
+	UID           int  // 0: stay what it is
+	NotLeader     bool // execute from another thread than the first
+	Interruptible bool // without WAIT_KILLABLE_RECV
+	LoopbackUp    bool // it has a network namespace of its own
+	Chroot        string
 }
 
 const (
@@ -101,7 +101,7 @@ func beChild(text string) error {
 	}
 	done := make(chan error)
 	install := func() error {
-		fd, err := installFilter(!plan.NotKilled)
+		fd, err := installFilter(!plan.Interruptible)
 		if err != nil {
 			return fmt.Errorf("filter: %w", err)
 		}
@@ -298,23 +298,21 @@ func (r *run) start() *run {
 	if r.stdin != nil {
 		r.cmd.Stdin = r.stdin
 	}
-	r.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: r.flags, Pdeathsig: syscall.SIGKILL}
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: r.flags, Setpgid: true}
 	if r.flags&unix.CLONE_NEWUSER != 0 {
 		r.cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}}
 		r.cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}}
 	}
-	runtime.LockOSThread() // for Pdeathsig
 	err = r.cmd.Start()
-	runtime.UnlockOSThread()
 	theirs.Close()
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { r.cmd.Process.Kill() })
 	config := Config{
-		Listener: receiveListener(r.t, pair[0], r), Asker: r.asker,
+		Listener: receiveListener(r.t, pair[0], r), Asker: r.asker, Interruptible: r.plan.Interruptible,
 		Zones: func(path string) []model.Zone {
-			if filepath.HasPrefix(path, "/usr/") {
+			if strings.HasPrefix(path, "/usr/") {
 				return []model.Zone{model.ZoneSystem}
 			}
 			return nil
@@ -483,5 +481,3 @@ func needRoot(t *testing.T) {
 		t.Skip("needs root")
 	}
 }
-
-var _ = binary.NativeEndian

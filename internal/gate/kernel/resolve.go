@@ -282,7 +282,7 @@ func (w *walk) self(proc int, name string) (string, error) {
 	groups, threads := strings.Fields(field(status, "NStgid:")), strings.Fields(field(status, "NSpid:"))
 	for i := len(groups) - 1; i >= 0 && i < len(threads); i-- {
 		link := groups[i]
-		if _, start, err := readStat(proc, link+"/stat"); err != nil || start != w.start {
+		if start, err := readStart(proc, link+"/stat"); err != nil || start != w.start {
 			continue
 		}
 		if name == "thread-self" {

@@ -48,17 +48,12 @@ func (t *target) open() (err error) {
 			return err
 		}
 	}
-	state, start, err := readStat(t.proc, "stat")
-	if err != nil {
-		return err
-	}
-	// With WAIT_KILLABLE_RECV it is woken when the notification is received, and
-	// then waits uninterruptibly (R, D); without, it sleeps on (S).
-	t.killable, t.start = state != 'S', start
+	stat := "stat"
 	if t.tgid != t.tid {
-		if _, t.start, err = readStat(unix.AT_FDCWD, "/proc/"+strconv.Itoa(t.tgid)+"/stat"); err != nil {
-			return err
-		}
+		stat = "/proc/" + strconv.Itoa(t.tgid) + "/stat"
+	}
+	if t.start, err = readStart(t.proc, stat); err != nil {
+		return err
 	}
 	if t.root, err = unix.Openat(t.proc, "root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return err
@@ -136,19 +131,18 @@ func (t *target) closesOnExec(fd int) (bool, error) {
 	return flags&unix.O_CLOEXEC != 0, err
 }
 
-// readStat reads the state and the start time (fields 3 and 22) of a
+// readStart reads the start time of a process (field 22) from a
 // /proc/PID/stat. The second field may hold anything, also parentheses.
-func readStat(dir int, name string) (state byte, start uint64, err error) {
+func readStart(dir int, name string) (uint64, error) {
 	text, err := readFile(dir, name)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
 	if len(fields) < 20 {
-		return 0, 0, fmt.Errorf("%s has %d fields", name, len(fields))
+		return 0, fmt.Errorf("%s has %d fields", name, len(fields))
 	}
-	start, err = strconv.ParseUint(string(fields[19]), 10, 64)
-	return fields[0][0], start, err
+	return strconv.ParseUint(string(fields[19]), 10, 64)
 }
 
 func statusNumber(proc int, name string) (int, error) {
