@@ -155,47 +155,54 @@ func (w *walk) segment(path string) (next string, err error) {
 	if err := w.header(scan.Header); err != nil {
 		return "", err
 	}
-	started := w.size()
+	first := w.size()
 	w.whole = segment.UpTo{File: f, Limit: scan.Offset()}
 	if w.second, err = segment.NewScanner(&w.whole); err != nil {
 		return "", err
 	}
-	for err == nil {
-		err = w.flush(scan)
+	for look := 0; ; look++ {
+		before := w.size()
+		for err = nil; err == nil; {
+			err = w.flush(scan)
+		}
+		if err != io.EOF && !errors.Is(err, segment.ErrZeros) {
+			return "", err
+		}
+		at := scan.Offset()
+		next, err := w.ended(scan, first, err != io.EOF)
+		if w.size() > before {
+			look = 0
+		}
+		if err == nil || !w.opts.Open || look == len(looks) {
+			return next, err
+		}
+		// It may be being written, and have grown since it was read.
+		time.Sleep(looks[look])
+		scan.Reset(at)
 	}
-	zeros := errors.Is(err, segment.ErrZeros)
-	if err != io.EOF && !zeros {
-		return "", err
-	}
-	if w.dir != "" && w.size() > started {
+}
+
+// ended checks the end of a segment that starts with the record first, behind
+// its last flush, and returns the path of the next segment, or "".
+func (w *walk) ended(scan *segment.Scanner, first uint64, zeros bool) (next string, err error) {
+	if w.dir != "" && w.size() > first {
 		following := filepath.Join(w.dir, segment.Name(w.size()))
 		if _, err := os.Stat(following); err == nil {
 			next = following
 		}
 	}
 	switch {
-	case zeros && next == "":
-		err = w.zeros(scan)
-	case zeros && !w.sealedNow(scan):
-		err = &flaw{code: TrailingBytes, index: w.size(), offset: scan.Offset(), detail: "bytes behind the end of a segment that is not the last"}
-	default:
-		err = nil
+	case zeros && next != "":
+		return "", &flaw{code: TrailingBytes, index: w.size(), offset: scan.Offset(), detail: "bytes behind the end of a segment that is not the last"}
+	case zeros:
+		if err := w.zeros(scan); err != nil {
+			return "", err
+		}
 	}
-	if err == nil && next == "" && w.dir != "" {
-		err = w.unreached()
+	if next == "" && w.dir != "" {
+		return "", w.unreached()
 	}
-	return next, err
-}
-
-// sealedNow tells whether a segment that ended with zeros has been cut to its
-// end since, as its writer does before it makes the next.
-func (w *walk) sealedNow(scan *segment.Scanner) bool {
-	if !w.opts.Open {
-		return false
-	}
-	scan.Reset(scan.Offset())
-	_, err := scan.Next()
-	return err == io.EOF
+	return next, nil
 }
 
 // zeros checks the preallocated end of the last segment.
