@@ -41,7 +41,8 @@ json and jsonl always have every record, with its body decoded.`,
   writ events last -f                    follow a running execution
   writ events last --kind decision,order
   writ events last -o jsonl | jq 'select(.kind == "decision")'`,
-		Args: exactly("the ID of an execution, or `last`", 1, 1),
+		Args:              exactly("the ID of an execution, or `last`", 1, 1),
+		ValidArgsFunction: a.completeIDs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			wanted, err := parseKinds(kinds)
 			if err != nil {

@@ -66,7 +66,7 @@ func grantOf(dir *store.Dir, s *grant.Store, text string) (string, error) {
 		if id, err := s.Resolve(text); err == nil {
 			return id, nil
 		} else if grant.ReasonOf(err) == grant.ReasonAmbiguous {
-			return "", problem.New("ambiguous_grant", "more than one grant is called %q: %v", text, err).Because(err)
+			return "", problem.New("grant_ambiguous", "more than one grant is called %q: %v", text, err).Because(err)
 		}
 	}
 	id, err := find(dir, text)

@@ -15,7 +15,9 @@ import (
 // golden file has it and fits a terminal of 100 columns.
 func TestHelp(t *testing.T) {
 	var each func(cmd *cobra.Command)
-	root := func() *cobra.Command { return (&app{out: &output{stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}}}).root() }
+	root := func() *cobra.Command {
+		return (&app{out: &output{stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}}}).root()
+	}
 	each = func(cmd *cobra.Command) {
 		t.Run(cmd.CommandPath(), func(t *testing.T) {
 			if cmd.Short == "" || cmd.Example == "" && !cmd.HasSubCommands() {

@@ -36,6 +36,7 @@ type execution struct {
 	Dir      string            `json:"dir"`
 	Grant    string            `json:"grant_id"`
 	Bundle   string            `json:"bundle"`
+	Governor int               `json:"governor_pid,omitempty"`
 	Guard    int               `json:"guard_pid,omitempty"`
 	Main     int               `json:"main_pid,omitempty"`
 	Exit     *model.Exit       `json:"exit,omitempty"`
@@ -148,7 +149,7 @@ func ofStatus(s client.Status) execution {
 	e := execution{
 		Phase: s.Phase, Since: s.Since, Governed: true, Tier: s.Tier, Agent: s.Agent, Operator: s.Operator,
 		Lease: s.Lease.Seq, Deadline: &deadline, Actions: s.Actions, Records: s.Records, Procs: s.Processes,
-		Argv: s.Argv, Dir: s.Dir, Grant: s.GrantID, Bundle: s.Bundle, Guard: s.Guard, Main: s.Main,
+		Argv: s.Argv, Dir: s.Dir, Grant: s.GrantID, Bundle: s.Bundle, Governor: s.Governor, Guard: s.Guard, Main: s.Main,
 	}
 	if t, err := submittedAt(s.Execution); err == nil {
 		e.Started = t

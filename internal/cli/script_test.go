@@ -97,6 +97,7 @@ func runScripts(t *testing.T) {
 			"repeat": scriptRepeat,
 			"small":  scriptSmall,
 			"signal": scriptSignal,
+			"pack":   scriptPack,
 		},
 	})
 }
@@ -215,4 +216,12 @@ func scriptSignal(ts *testscript.TestScript, neg bool, args []string) {
 	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile("stdout")))
 	ts.Check(err)
 	ts.Check(unix.Kill(pid, s))
+}
+
+// pack DIR TO: makes a bundle of the policies in DIR that nobody has signed.
+func scriptPack(ts *testscript.TestScript, neg bool, args []string) {
+	flags := &policyFlags{policies: []string{ts.MkAbs(args[0])}, noDefault: true}
+	b, _, err := flags.bundle(nil)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), b.Pack(nil), 0o600))
 }

@@ -18,8 +18,10 @@ import (
 	"github.com/writ-run/writ/internal/evidence/log"
 	"github.com/writ-run/writ/internal/governor"
 	"github.com/writ-run/writ/internal/governor/store"
+	"github.com/writ-run/writ/internal/grant"
 	"github.com/writ-run/writ/internal/keys"
 	"github.com/writ-run/writ/internal/keys/durable"
+	"github.com/writ-run/writ/internal/observe/governance"
 	"github.com/writ-run/writ/internal/policy/text"
 	"github.com/writ-run/writ/internal/problem"
 )
@@ -40,6 +42,7 @@ var sentinels = []struct {
 	{governor.ErrNotExecutable, "command_not_executable", 126},
 	{governor.ErrNoDir, "dir_gone", 0},
 	{governor.ErrNotText, "not_text", 0},
+	{governor.ErrWeakTier, "tier_unavailable", 0},
 	{governor.ErrOrderStale, "order_refused", 0},
 	{governor.ErrOrderElsewhere, "order_refused", 0},
 	{governor.ErrOrderRepeated, "order_refused", 0},
@@ -78,6 +81,12 @@ func Explain(err error) *problem.Problem {
 	if e, ok := errors.AsType[*durable.Error](err); ok {
 		return known(e.Code, e.Op+" "+e.Path+": "+e.Why).WithFix(e.Mend).Because(err)
 	}
+	if e, ok := errors.AsType[*grant.Refusal](err); ok {
+		return known(string(e.Reason), e.Error()).Because(err)
+	}
+	if e, ok := errors.AsType[*governance.Error](err); ok {
+		return known(e.Code, e.Error()).Because(err)
+	}
 	if p, ok := errors.AsType[*client.Problem](err); ok {
 		return remote(p).Because(err)
 	}
@@ -104,7 +113,7 @@ func Explain(err error) *problem.Problem {
 	if e, ok := errors.AsType[*enforce.Error](err); ok {
 		return problem.New("enforcement_failed", "%s", err.Error()).WithFix(e.Hint).Because(err)
 	}
-	if errors.Is(err, log.ErrFatal) {
+	if errors.Is(err, log.ErrFatal) || errors.Is(err, governor.ErrEvidenceLost) {
 		return problem.New("recording_lost", "%s", err.Error()).Because(err)
 	}
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -1,0 +1,149 @@
+package explain
+
+import (
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/writ-run/writ/client"
+	"github.com/writ-run/writ/internal/enforce"
+	"github.com/writ-run/writ/internal/governor"
+	"github.com/writ-run/writ/internal/governor/store"
+	"github.com/writ-run/writ/internal/keys/durable"
+	"github.com/writ-run/writ/internal/policy/text"
+	"github.com/writ-run/writ/internal/problem"
+)
+
+// Every stable code that another package can bring to a user's eyes has an
+// entry: the constants are read from the sources, so a new one cannot be
+// forgotten.
+func TestEveryCodeHasAnEntry(t *testing.T) {
+	// notProblems are constants of the same form that no user ever sees alone.
+	notProblems := map[string]bool{
+		"permitted": true, "all_conditions_hold": true, "revalidated": true, "exited": true,
+		"file_missing": false,
+	}
+	for _, from := range []struct{ dir, prefix string }{
+		{"../../keys/durable", "Code"}, {"../../keys", "Code"}, {"../../policy/text", "Code"},
+		{"../../model", "Reason"}, {"../../core", "Code"},
+		{"../../observe/scope", "Reason"}, {"../../observe/policy", "Reason"}, {"../../observe/authorization", "Reason"},
+		{"../../observe/governance", "Reason"}, {"../../observe/integrity", "Reason"},
+		{"../../observe/cryptography", "Reason"}, {"../../observe/environment", "Reason"},
+		{"../../grant", "Reason"},
+	} {
+		for name, code := range constants(t, from.dir, from.prefix) {
+			if _, ok := problem.Lookup(code); !ok && !notProblems[code] {
+				t.Errorf("%s.%s = %q has no entry in the catalogue", filepath.Base(from.dir), name, code)
+			}
+		}
+	}
+}
+
+// constants returns the string constants of a package whose names begin with
+// prefix and an upper-case letter.
+func constants(t *testing.T, dir, prefix string) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil || len(files) == 0 {
+		t.Errorf("no sources in %s: %v", dir, err)
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			spec, ok := n.(*ast.ValueSpec)
+			if !ok || len(spec.Values) != len(spec.Names) {
+				return true
+			}
+			for i, name := range spec.Names {
+				literal, ok := spec.Values[i].(*ast.BasicLit)
+				rest, has := strings.CutPrefix(name.Name, prefix)
+				if !ok || !has || literal.Kind != token.STRING || rest == "" || rest[0] < 'A' || rest[0] > 'Z' {
+					continue
+				}
+				value, err := strconv.Unquote(literal.Value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				found[name.Name] = value
+			}
+			return true
+		})
+	}
+	return found
+}
+
+func TestExplain(t *testing.T) {
+	wrapped := func(err error) error { return fmt.Errorf("doing it: %w", err) }
+	for _, c := range []struct {
+		err  error
+		code string
+		run  int
+	}{
+		{wrapped(store.ErrNotPrivate), "state_not_private", 125},
+		{wrapped(store.ErrLocked), "execution_locked", 125},
+		{wrapped(governor.ErrNoCommand), "command_not_found", 127},
+		{wrapped(governor.ErrNotExecutable), "command_not_executable", 126},
+		{wrapped(governor.ErrNoDir), "dir_gone", 125},
+		{wrapped(governor.ErrWeakTier), "tier_unavailable", 125},
+		{fmt.Errorf("%w: %w", governor.ErrEvidenceLost, syscall.ENOSPC), "disk_full", 125},
+		{wrapped(governor.ErrEvidenceLost), "recording_lost", 125},
+		{wrapped(&fs.PathError{Op: "open", Path: "/x", Err: syscall.EROFS}), "state_read_only", 125},
+		{wrapped(os.ErrPermission), "state_forbidden", 125},
+		{wrapped(syscall.EMFILE), "out_of_descriptors", 125},
+		{wrapped(&durable.Error{Code: durable.CodeExposed, Op: "reading", Path: "/k", Why: "others may read it", Mend: "chmod 600 /k"}), "file_exposed", 125},
+		{wrapped(&client.Problem{Code: "not_paused", Title: "no", Status: 409}), "not_paused", 125},
+		{wrapped(client.ErrGone), "execution_ended", 125},
+		{wrapped(&enforce.ExecError{Path: "/x", Err: fs.ErrNotExist}), "command_not_found", 127},
+		{wrapped(&enforce.ExecError{Path: "/x", Err: syscall.ENOEXEC}), "command_not_executable", 126},
+		{wrapped(&enforce.Error{Op: "arming", Err: errors.New("no"), Hint: "mend it"}), "enforcement_failed", 125},
+		{wrapped(errors.New("what nobody foresaw")), problem.Internal, 125},
+	} {
+		p := Explain(c.err)
+		if p.Code != c.code || p.RunCode() != c.run {
+			t.Errorf("%v is explained as %s with exit code %d, want %s with %d", c.err, p.Code, p.RunCode(), c.code, c.run)
+		}
+		if !errors.Is(p, errors.Unwrap(c.err)) && !errors.Is(p, c.err) {
+			t.Errorf("%v: the cause is lost", c.err)
+		}
+		if p.Why == "" || p.Fix == "" || p.What == "" {
+			t.Errorf("%v: %+v", c.err, p)
+		}
+	}
+	if Explain(nil) != nil {
+		t.Error("nothing wrong is explained")
+	}
+}
+
+// The words of the package that knows best are shown, not the general ones.
+func TestExplainKeepsTheExactWords(t *testing.T) {
+	p := Explain(&durable.Error{Code: durable.CodeExposed, Op: "reading", Path: "/k", Why: "others may read it", Mend: "chmod 600 /k"})
+	if p.What != "reading /k: others may read it" || p.Fix != "chmod 600 /k" {
+		t.Errorf("%+v", p)
+	}
+	p = Explain(text.Problems{
+		{Code: text.CodeSyntax, File: "a.cedar", Line: 3, Column: 7, What: "no", Why: "w", Fix: "f"},
+		{Code: text.CodeType, File: "b.cedar", What: "neither"},
+	})
+	if p.Where != "a.cedar:3:7" || p.Fix != "f" || len(p.Also) != 1 || p.Also[0].Code != string(text.CodeType) || p.Also[0].Fix == "" {
+		t.Errorf("%+v", p)
+	}
+	if p := Explain(&enforce.Error{Op: "arming", Err: errors.New("no"), Hint: "mend it"}); p.Fix != "mend it" {
+		t.Errorf("%+v", p)
+	}
+}
