@@ -1,8 +1,6 @@
 package docs_test
 
 import (
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -33,21 +31,6 @@ func TestPoliciesLoad(t *testing.T) {
 	}
 	if loaded < 5 {
 		t.Fatalf("only %d policies were found: the pattern is wrong", loaded)
-	}
-}
-
-// TestExamplesLoad loads the example policies, each file by itself.
-func TestExamplesLoad(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join(root, "examples", "*.cedar"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		load(t, file, policy.Source{Name: filepath.Base(file), Text: text})
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/writ-run/writ/internal/enforce/filter"
+	"github.com/writ-run/writ/internal/observe/environment"
 	"github.com/writ-run/writ/internal/policy"
 )
 
@@ -25,6 +26,9 @@ var generators = map[string]func(t *testing.T, argument string) string{
 	"words":          wordTable,
 	"codes":          codeTable,
 	"denied-calls":   func(*testing.T, string) string { return deniedCalls() },
+	"reasons":        reasonTable,
+	"watched-files":  func(*testing.T, string) string { return "`" + strings.Join(environment.DefaultFiles, "`, `") + "`" },
+	"watched-trees":  func(*testing.T, string) string { return "`" + strings.Join(environment.DefaultTrees, "`, `") + "`" },
 	"help":           helpPages,
 }
 
