@@ -103,7 +103,7 @@ func TestDiskFull(t *testing.T) {
 	if err := os.Mkdir(h.state, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mount("writ-test", h.state, "tmpfs", 0, "size=12m,mode=0700"); err != nil {
+	if err := unix.Mount("writ-test", h.state, "tmpfs", 0, "size=40m,mode=0700"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -14,11 +14,14 @@ type logJournal struct {
 	log   *log.Log
 	book  *record.Book
 	clock func() (mono, wall int64)
+
+	beginning []model.Record // not yet appended
 }
 
 // Append implements journal.
 func (j *logJournal) Append(ctx context.Context, steps []step) error {
-	var batch []model.Record
+	batch := j.beginning
+	j.beginning = nil
 	for _, s := range steps {
 		records, err := j.book.Step(s.input, s.effects)
 		if err != nil {
@@ -34,17 +37,16 @@ func (j *logJournal) Heartbeat(ctx context.Context, b model.Heartbeat) error {
 	return j.write(ctx, []model.Record{j.book.Heartbeat(j.at(), b)})
 }
 
-// Begin writes what the records of the execution will name by digest, and the
-// keys that sign them.
-func (j *logJournal) Begin(ctx context.Context, keys []model.KeyEvent, artifacts []model.Artifact) error {
-	var batch []model.Record
+// Begin keeps what the records of the execution will name by digest, and the
+// keys that sign them, for the first append: a log begins with its submission
+// or not at all.
+func (j *logJournal) Begin(keys []model.KeyEvent, artifacts []model.Artifact) {
 	for _, k := range keys {
-		batch = append(batch, j.book.Key(j.at(), k))
+		j.beginning = append(j.beginning, j.book.Key(j.at(), k))
 	}
 	for _, a := range artifacts {
-		batch = append(batch, j.book.Artifact(j.at(), a))
+		j.beginning = append(j.beginning, j.book.Artifact(j.at(), a))
 	}
-	return j.write(ctx, batch)
 }
 
 // Outage writes that nothing could be recorded for a time.

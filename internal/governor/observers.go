@@ -5,9 +5,12 @@ import (
 	"time"
 
 	"github.com/writ-run/writ/internal/enforce"
+	"github.com/writ-run/writ/internal/keys"
 	"github.com/writ-run/writ/internal/model"
 	"github.com/writ-run/writ/internal/observe"
 	"github.com/writ-run/writ/internal/observe/authorization"
+	"github.com/writ-run/writ/internal/observe/cryptography"
+	"github.com/writ-run/writ/internal/observe/environment"
 	"github.com/writ-run/writ/internal/observe/governance"
 	watchpolicy "github.com/writ-run/writ/internal/observe/policy"
 	"github.com/writ-run/writ/internal/observe/scope"
@@ -15,12 +18,13 @@ import (
 
 // watch is what observes an execution.
 type watch struct {
+	files  *observe.Watcher
 	runner *observe.Runner
 	scope  *scope.Observer
 }
 
-// startObservers lets the seven observers look until the execution is over.
-func (e *execution) startObservers() error {
+// prepareObservers makes the seven observers. They do not look yet.
+func (e *execution) prepareObservers() error {
 	mono, _ := e.clock()
 	files := observe.NewWatcher()
 	e.watch.scope = scope.New(scope.Config{Clock: e.clock, Budget: e.sub.Settings.Budget, Began: mono})
@@ -33,23 +37,36 @@ func (e *execution) startObservers() error {
 		authorization.New(authorization.Config{Clock: e.clock, Watcher: files, Chain: e.chain, Store: e.grants, TrustPath: e.dir.Trust()}),
 		governance.New(governance.Config{Clock: e.clock, Watcher: files, StateDir: e.dir.Root(), Trust: e.ring.Trust()}),
 	}
+	verifier, err := noteVerifier(e.ring.Key(keys.Log))
+	if err != nil {
+		return err
+	}
+	observers = append(observers,
+		cryptography.New(cryptography.Config{
+			Clock: e.clock, Watcher: files, Keys: e.ring, Log: e.log, Second: e.dir.Checkpoint(e.sub.Execution),
+			Verifier: verifier, StateDir: e.dir.Root(),
+		}),
+		environment.New(environment.Config{Clock: e.clock, Watcher: files, Paths: []string{e.workload.dir, e.dir.Root()}}),
+	)
 	observers = append(observers, tmpObservers(e)...)
-	e.watch.runner = observe.NewRunner(observers...)
+	e.watch.files, e.watch.runner = files, observe.NewRunner(observers...)
+	return nil
+}
+
+// runObservers lets the observers look until the execution is over.
+func (e *execution) runObservers() {
 	e.aside(func() {
-		if err := files.Run(e.ctx); err != nil {
+		if err := e.watch.files.Run(e.ctx); err != nil {
 			// Slower without: the observers look by themselves, too.
 			err = fmt.Errorf("watching files: %w", err)
 			e.fault.CompareAndSwap(nil, &err)
 		}
 	})
-	e.aside(func() {
-		if err := e.watch.runner.Run(e.ctx, func(o model.Observation) {
-			e.tell(model.Input{Kind: model.InputObserve, Observation: &o})
-		}); err != nil {
-			e.fault.CompareAndSwap(nil, &err)
-		}
-	})
-	return nil
+	if err := e.watch.runner.Run(e.ctx, func(o model.Observation) {
+		e.tell(model.Input{Kind: model.InputObserve, Observation: &o})
+	}); err != nil {
+		e.fault.CompareAndSwap(nil, &err)
+	}
 }
 
 // expiry is the instant of Unix nanoseconds; 0 is never.

@@ -68,7 +68,7 @@ func prepare(ctx context.Context, s Spec) (_ *execution, err error) {
 	if e.files, err = e.policies.View(e.workload.zones, &e.sub); err != nil {
 		return nil, err
 	}
-	return e, e.openLog(ctx, append(artifacts, s.Bundle.Artifacts()...))
+	return e, e.openLog(append(artifacts, s.Bundle.Artifacts()...))
 }
 
 // submission says what is to run, as the machine will see it.
@@ -121,8 +121,8 @@ func callingUser() string {
 	return fmt.Sprintf("uid:%d", os.Geteuid())
 }
 
-// openLog opens the execution's evidence log and writes its beginning.
-func (e *execution) openLog(ctx context.Context, artifacts []model.Artifact) error {
+// openLog opens the execution's evidence log and makes the loop that writes it.
+func (e *execution) openLog(artifacts []model.Artifact) error {
 	var err error
 	if e.log, err = openLog(e.dir, e.ring, e.sub.Execution); err != nil {
 		return err
@@ -134,9 +134,7 @@ func (e *execution) openLog(ctx context.Context, artifacts []model.Artifact) err
 	for _, role := range []keys.Role{keys.Log, keys.Governor, keys.Operator} {
 		events = append(events, model.KeyEvent{Role: string(role), Verifier: e.ring.Key(role).Verifier()})
 	}
-	if err := e.journal.Begin(ctx, events, artifacts); err != nil {
-		return err
-	}
+	e.journal.Begin(events, artifacts)
 	engine := &policy.Engine{}
 	engine.Add(e.policies)
 	e.loop = newLoop(core.New(engine), e.journal, e, e.clock)

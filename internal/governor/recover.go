@@ -98,6 +98,9 @@ func markClosed(dir *store.Dir, id model.ExecutionID) error {
 
 // closeLog brings the machine of a log without an end to its end.
 func closeLog(ctx context.Context, l *log.Log, dir *store.Dir, ring *keys.Ring, id model.ExecutionID) (model.Phase, error) {
+	if l.Size() == 0 {
+		return model.Denied, nil // its governor died before anything was asked for
+	}
 	machine, last, err := rebuild(dir.Log(id))
 	if err != nil {
 		return 0, err
@@ -112,10 +115,8 @@ func closeLog(ctx context.Context, l *log.Log, dir *store.Dir, ring *keys.Ring, 
 	j := &logJournal{log: l, clock: observe.SystemClock, book: &record.Book{
 		Execution: id, Boot: boot, Engine: policy.EngineDigest(), Signer: ring.Key(keys.Governor).NoteSigner(), Next: l.Size(),
 	}}
-	if l.Size() > 0 {
-		if err := j.Outage(ctx, model.Outage{LastSeq: last.Seq, FromWall: last.Wall, Reason: "governor_lost"}); err != nil {
-			return 0, err
-		}
+	if err := j.Outage(ctx, model.Outage{LastSeq: last.Seq, FromWall: last.Wall, Reason: "governor_lost"}); err != nil {
+		return 0, err
 	}
 	return end(ctx, machine, j)
 }
@@ -165,7 +166,7 @@ func end(ctx context.Context, m *core.Machine, j *logJournal) (model.Phase, erro
 		switch phase := m.Status().Phase; {
 		case phase.Final():
 			return phase, nil
-		case phase == 0 || phase == model.Requested:
+		case phase == model.Requested:
 			in.Kind, in.Order = model.InputOrder, &model.Order{Kind: model.OrderKill, Operator: "writ", Reason: "governor_lost"}
 		case phase == model.Terminating:
 			in.Kind, in.Report = model.InputReport, &model.Report{Effect: model.EffectKill, OK: true, Detail: "found dead"}
@@ -174,9 +175,6 @@ func end(ctx context.Context, m *core.Machine, j *logJournal) (model.Phase, erro
 		}
 		if err := give(in); err != nil {
 			return 0, err
-		}
-		if m.Status().Phase == 0 {
-			return 0, nil // not even submitted: the log is a beginning without an execution
 		}
 	}
 	return m.Status().Phase, errors.New("the machine does not end")

@@ -87,12 +87,16 @@ func (e *execution) govern() error {
 
 	stopSignals := e.forwardSignals()
 	defer stopSignals()
-	// The submission is the first input: it waits in the inbox for the loop.
-	sub := e.sub
-	e.tell(model.Input{Kind: model.InputSubmit, Submission: &sub})
-	if err := e.startObservers(); err != nil {
+	if err := e.prepareObservers(); err != nil {
 		return err
 	}
+	e.aside(func() {
+		// The submission is the first input, and the first word in the log.
+		sub := e.sub
+		if _, err := e.loop.call(e.ctx, model.Input{Kind: model.InputSubmit, Submission: &sub}); err == nil {
+			e.runObservers()
+		}
+	})
 	if err := e.loop.run(e.ctx); err != nil {
 		e.stopAtOnce()
 		e.result.Phase, e.result.Reason = model.Terminated, "evidence_lost"
