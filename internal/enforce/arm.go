@@ -292,6 +292,9 @@ func (a *arming) await(ctx context.Context) error {
 		if fds[1].Revents != 0 {
 			n, err := unix.Read(a.control, buf)
 			if err != nil || n == 0 {
+				if n, err := unix.Read(a.launch, buf); err == nil && n > 0 && buf[0] == msgFailed {
+					return failureFrom(buf[1:n])
+				}
 				return a.guardDied()
 			}
 			switch buf[0] {

@@ -122,6 +122,11 @@ func (g *guard) launch() error {
 	for _, fd := range append(files[:4:4], uintptr(pair[1])) {
 		_ = unix.Close(int(fd))
 	}
+	// Until it has loaded what it is linked with, it needs the old root.
+	var hello [1]byte
+	if n, err := unix.Read(g.gate, hello[:]); n != 1 {
+		return fmt.Errorf("it did not come up: %w", errors.Join(err, os.ErrProcessDone))
+	}
 	return nil
 }
 

@@ -53,6 +53,7 @@ func answer(listener *os.File) {
 		flags uint32
 	}
 	const recv, send, goOn = 0xc0502100, 0xc0182101, 1
+	defer listener.Close()
 	fd := int(listener.Fd())
 	for {
 		if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 100); err != nil && err != unix.EINTR {

@@ -22,7 +22,7 @@ import (
 // launcherMain arms everything that is bound to a process, on the one thread
 // that will execve, waits to be released, and becomes the workload.
 //
-// In order: wait for the root; join version 1 groups; enter the working
+// In order: say that it is up; wait for the root; join version 1 groups; enter the working
 // directory; limits; find the program; open what Landlock needs; drop all
 // capabilities for good; no_new_privs; Landlock; the system call filter; prove
 // it; hand over the listener; wait for the release; execve.
@@ -47,6 +47,9 @@ type launcher struct {
 func (l *launcher) arm() (err error) {
 	if l.plan, err = readPlan(launchPlan); err != nil {
 		return err
+	}
+	if _, err := unix.Write(launchGuard, []byte{msgReady}); err != nil {
+		return &Error{Op: "reporting to the guard", Err: err}
 	}
 	l.await()
 	for i := range l.plan.V1 {

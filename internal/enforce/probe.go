@@ -77,6 +77,17 @@ var (
 // once. At the end it arms a sandbox of each tier for which nothing is
 // missing: what works alone may not work together.
 func Probe(ctx context.Context) Report {
+	r := Look(ctx)
+	for _, t := range bothTiers {
+		if len(r.Missing(t)) == 0 {
+			r.Features = append(r.Features, tryTier(ctx, t))
+		}
+	}
+	return r
+}
+
+// Look is Probe without arming sandboxes, for who will arm one anyway.
+func Look(ctx context.Context) Report {
 	var r Report
 	add := func(f Feature) { r.Features = append(r.Features, f) }
 
@@ -105,12 +116,6 @@ func Probe(ctx context.Context) Report {
 		Effect: "under load, the guard may be late by tens of milliseconds", Mend: "run as root, or allow it with RLIMIT_RTPRIO"}))
 	add(feature("locked memory", tryLock(), "", Feature{
 		Effect: "under memory pressure, the guard may be late", Mend: "run as root, or raise RLIMIT_MEMLOCK"}))
-
-	for _, t := range bothTiers {
-		if len(r.Missing(t)) == 0 {
-			add(tryTier(ctx, t))
-		}
-	}
 	return r
 }
 

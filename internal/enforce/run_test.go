@@ -171,6 +171,24 @@ func TestCancelledArmLeavesNothing(t *testing.T) {
 	})
 }
 
+// The launcher must not depend on anything of the host's root, also when this
+// binary is linked with libraries.
+func TestEmptyRoot(t *testing.T) {
+	eachTier(t, func(t *testing.T, tier model.Tier) {
+		for range 20 {
+			s := spec(t, tier, "/proc/self/exe")
+			s.Dir, s.Places, s.Private = "/", nil, nil
+			sb, err := Arm(testContext(t), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := sb.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 func busySandbox(t *testing.T, tier model.Tier, children int) (*Sandbox, progress) {
 	t.Helper()
 	s := spec(t, tier)

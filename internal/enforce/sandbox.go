@@ -91,7 +91,8 @@ type Sandbox struct {
 }
 
 // Listener is the seccomp listener on which the workload's execve, execveat
-// and connect wait. It belongs to the Sandbox, which closes it.
+// and connect wait. It is the caller's to close. It hangs up when the workload
+// has ended; closed before, what waits fails with ENOSYS.
 func (s *Sandbox) Listener() *os.File { return s.listener }
 
 // Tier is what was armed.
@@ -372,7 +373,6 @@ func (s *Sandbox) Close() error {
 		_ = unix.Close(fd)
 	}
 	_ = s.words.Close()
-	_ = s.listener.Close()
 	if s.group != nil {
 		if err := s.group.Remove(ctx); err != nil {
 			return &Error{Op: "cleaning up", Err: err}
