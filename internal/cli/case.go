@@ -208,12 +208,23 @@ func (r *ruled) policies() []policyText {
 	return out
 }
 
-// explanation says what would have allowed it.
+// explanation says what would have allowed it. Where conditions did not hold,
+// they would have to; the rest is what would still stand against it then.
 func (r *ruled) explanation() policy.Explanation {
 	if r.loaded == nil || r.request == nil {
 		return policy.Explanation{Reason: r.ruling.Decision.Reason, Lost: r.ruling.Conditions}
 	}
-	return r.loaded.Explain(*r.request, r.ruling.Decision)
+	x := r.loaded.Explain(*r.request, r.ruling.Decision)
+	if len(x.Lost) == 0 {
+		return x
+	}
+	whole := *r.request
+	for i, c := range model.AllConditions() {
+		whole.Conditions[i] = model.ConditionState{Condition: c, Standing: model.Holds}
+	}
+	then := r.loaded.Explain(whole, r.loaded.Decide(whole))
+	then.Reason, then.Lost = x.Reason, x.Lost
+	return then
 }
 
 // reasonWords says a reason code in words, with the code.

@@ -48,7 +48,7 @@ json and jsonl always have every record, with its body decoded.`,
 			if err != nil {
 				return err
 			}
-			dir, err := a.open()
+			dir, err := a.openTidy(cmd.Context())
 			if err != nil {
 				return err
 			}

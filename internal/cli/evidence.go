@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -41,7 +42,7 @@ type evidenceLog struct {
 
 // evidenceOf resolves what a user calls a log: the ID of an execution, or the
 // directory of a log or of an execution.
-func (a *app) evidenceOf(name string, trustFile string) (evidenceLog, error) {
+func (a *app) evidenceOf(ctx context.Context, name, trustFile string) (evidenceLog, error) {
 	e := evidenceLog{}
 	if info, err := os.Stat(name); err == nil && (filepath.Base(name) != name || info.IsDir() && name != "last") {
 		e.dir = name
@@ -49,15 +50,15 @@ func (a *app) evidenceOf(name string, trustFile string) (evidenceLog, error) {
 			e.dir = inner
 		}
 	} else {
-		if err := e.find(a, name); err != nil {
+		if err := e.find(ctx, a, name); err != nil {
 			return e, err
 		}
 	}
 	return e, e.readTrust(a, trustFile)
 }
 
-func (e *evidenceLog) find(a *app, name string) error {
-	dir, err := a.open()
+func (e *evidenceLog) find(ctx context.Context, a *app, name string) error {
+	dir, err := a.openTidy(ctx)
 	if err != nil {
 		return err
 	}
@@ -121,8 +122,8 @@ judged as far as it goes.`,
   writ evidence verify /mnt/copy/log --trust host.trust`,
 		Args:              exactly("the ID of an execution, or the directory of a log", 1, 1),
 		ValidArgsFunction: a.completeIDs,
-		RunE: func(_ *cobra.Command, args []string) error {
-			e, err := a.evidenceOf(args[0], trust)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := a.evidenceOf(cmd.Context(), args[0], trust)
 			if err != nil {
 				return err
 			}
@@ -225,13 +226,13 @@ policy that was in force, is shown with its content.`,
   writ evidence show last 12 -o json`,
 		Args:              exactly("the ID of an execution and the number of a record", 2, 2),
 		ValidArgsFunction: a.completeIDs,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			index, err := strconv.ParseUint(args[1], 10, 64)
 			if err != nil {
 				return problem.New(problem.BadValue, "%q is not the number of a record", args[1]).
 					WithWhy("records are numbered from 0").WithFix("`writ events ID` shows the numbers")
 			}
-			e, err := a.evidenceOf(args[0], "")
+			e, err := a.evidenceOf(cmd.Context(), args[0], "")
 			if err != nil {
 				return err
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"slices"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -37,7 +38,7 @@ func (a *app) orderEach(ctx context.Context, names []string, kind model.OrderKin
 	}
 	var failed []error
 	for _, name := range names {
-		id, err := find(dir, name)
+		id, err := findAlive(dir, name)
 		if err == nil {
 			err = a.order(ctx, dir, ring, id, kind, operator, reason)
 		}
@@ -46,6 +47,27 @@ func (a *app) orderEach(ctx context.Context, names []string, kind model.OrderKin
 		}
 	}
 	return several(a.out, failed, len(names))
+}
+
+// findAlive is find, but `last` is the newest that is alive: only those take
+// orders.
+func findAlive(dir *store.Dir, name string) (model.ExecutionID, error) {
+	if name != "last" {
+		return find(dir, name)
+	}
+	ids, err := dir.List()
+	if err != nil {
+		return "", err
+	}
+	for _, id := range slices.Backward(ids) {
+		if dir.Governed(id) {
+			return id, nil
+		}
+	}
+	if len(ids) == 0 {
+		return find(dir, name)
+	}
+	return "", problem.New("execution_ended", "no execution is alive, so none can be given an order")
 }
 
 // order gives one order.
@@ -120,7 +142,7 @@ func submittedAt(id string) (time.Time, error) {
 	return u.Timestamp(), nil
 }
 
-const idOrLast = "at least one ID of an execution, or `last`"
+const idOrLast = "at least one ID of an execution, or `last` for the newest that is alive"
 
 // completeIDs offers the IDs of living executions.
 func (a *app) completeIDs(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {

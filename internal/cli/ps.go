@@ -58,7 +58,7 @@ func (a *app) psCommand() *cobra.Command {
   writ ps -a -o jsonl | jq -r 'select(.phase == "terminated") | .id'`,
 		Args: exactly("", 0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir, err := a.open()
+			dir, err := a.openTidy(cmd.Context())
 			if err != nil {
 				return err
 			}

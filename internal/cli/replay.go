@@ -26,8 +26,8 @@ recorded, byte for byte. Signatures are not looked at: see writ evidence verify.
 		Example:           "  writ replay last",
 		Args:              exactly("the ID of an execution, or the directory of a log", 1, 1),
 		ValidArgsFunction: a.completeIDs,
-		RunE: func(_ *cobra.Command, args []string) error {
-			e, err := a.evidenceOf(args[0], "")
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := a.evidenceOf(cmd.Context(), args[0], "")
 			if err != nil {
 				return err
 			}

@@ -133,7 +133,8 @@ var varying = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?Z?`), "TIME"},
 	{regexp.MustCompile(`[^\s"]+/(operator|governor|log)\+[0-9a-f]{8}(\+[A-Za-z0-9+/=]+)?`), "KEY-$1"},
 	{regexp.MustCompile(`\(record \d+\)`), "(record N)"},
-	{regexp.MustCompile(`\b(tier|operator) (kernel|user|root|nobody)\b`), "$1 $1"},
+	{regexp.MustCompile(`\bby (root|nobody)\b`), "by OPERATOR"},
+	{regexp.MustCompile(`(builtin/builtin.cedar):[0-9:]+`), "$1:LINE"},
 	{regexp.MustCompile(`/\S*/(dash|bash|busybox)\b`), "SHELL"},
 }
 

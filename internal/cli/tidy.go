@@ -8,6 +8,16 @@ import (
 	"github.com/writ-run/writ/internal/keys"
 )
 
+// openTidy returns the state directory, with nothing in it that a dead governor
+// left.
+func (a *app) openTidy(ctx context.Context) (*store.Dir, error) {
+	dir, err := a.open()
+	if err == nil {
+		a.tidy(ctx, dir)
+	}
+	return dir, err
+}
+
 // tidy ends what dead governors left: it kills what is still running, records
 // the outage and closes the logs. What cannot be closed stays as it is, and is
 // told of: it must not keep anybody from looking.

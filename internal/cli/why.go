@@ -29,12 +29,12 @@ denied.`,
   writ why last -o json`,
 		Args:              exactly("the ID of an execution, with /N for its action N", 1, 1),
 		ValidArgsFunction: a.completeIDs,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			name, number, err := splitAction(args[0])
 			if err != nil {
 				return err
 			}
-			dir, err := a.open()
+			dir, err := a.openTidy(cmd.Context())
 			if err != nil {
 				return err
 			}

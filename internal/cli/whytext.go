@@ -17,7 +17,7 @@ func (o *output) whyText(w why) string {
 		b.WriteString(problem.Clean(fmt.Sprintf(format, args...)) + "\n")
 	}
 	state := w.Phase.String()
-	if w.Exit != nil {
+	if w.Exit != nil && w.Phase == model.Completed { // what was killed has no say in how it ended
 		state += ", " + exitWords(*w.Exit)
 	}
 	line("execution %s: %s", w.Execution, commandLine(w.Argv))
