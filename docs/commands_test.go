@@ -1,6 +1,7 @@
 package docs_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,24 +20,48 @@ type command struct {
 	flags []string // with their dashes
 }
 
-// programs builds both programs and asks writ for the help of all its commands.
-var programs = sync.OnceValues(func() (map[string]command, error) {
+func TestMain(m *testing.M) {
+	flag.Parse()
 	dir, err := os.MkdirTemp("", "writ-docs-")
 	if err != nil {
-		return nil, err
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
-	defer os.RemoveAll(dir)
-	build := exec.Command("go", "build", "-o", dir, "./cmd/writ", "./cmd/writ-verify")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("building: %w: %s", err, out)
+	built = dir
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// built is where the programs are, and the state directory that they use.
+var built string
+
+// program returns a call of one of the programs.
+func program(name string, args ...string) *exec.Cmd {
+	c := exec.Command(filepath.Join(built, name), args...)
+	c.Env = append(os.Environ(), "WRIT_STATE="+filepath.Join(built, "state"), "COLUMNS=80")
+	return c
+}
+
+// build builds both programs.
+var build = sync.OnceValue(func() error {
+	c := exec.Command("go", "build", "-o", built, "./cmd/writ", "./cmd/writ-verify")
+	c.Dir = root
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("building: %w: %s", err, out)
+	}
+	return nil
+})
+
+// programs asks for the help of all commands.
+var programs = sync.OnceValues(func() (map[string]command, error) {
+	if err := build(); err != nil {
+		return nil, err
 	}
 	all := map[string]command{}
 	var ask func(path []string) error
 	ask = func(path []string) error {
-		program := exec.Command(filepath.Join(dir, path[0]), append(slices.Clone(path[1:]), "--help")...)
-		program.Env = append(os.Environ(), "WRIT_STATE="+filepath.Join(dir, "state"), "COLUMNS=80")
-		out, err := program.Output()
+		out, err := program(path[0], append(slices.Clone(path[1:]), "--help")...).Output()
 		if err != nil {
 			return fmt.Errorf("%v --help: %w", path, err)
 		}
