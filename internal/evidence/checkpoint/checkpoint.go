@@ -2,7 +2,9 @@ package checkpoint
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -24,16 +26,26 @@ var (
 )
 
 // Checkpoint says that the log named Origin has Size records under Root, and
-// that the checkpoint before it had Previous. So none can be left out unseen.
+// which checkpoint was signed before it. So none can be left out unseen, and
+// one signature vouches for the bytes of all the checkpoints before.
 type Checkpoint struct {
 	Origin   string
 	Size     uint64
 	Root     model.Digest
-	Previous uint64 // 0 in the first
+	Previous Link
 }
 
+// Link names a signed checkpoint. The zero Link stands before the first.
+type Link struct {
+	Size   uint64
+	Digest model.Digest // of its bytes, signature included
+}
+
+// LinkTo returns the link to a signed checkpoint over size records.
+func LinkTo(size uint64, signed []byte) Link { return Link{size, model.DigestOf(signed)} }
+
 // previous starts the extension line (tlog-checkpoint, "Note text") with
-// Checkpoint.Previous.
+// Checkpoint.Previous: its size and its digest in base64.
 const previous = "writ.run/previous "
 
 // Origin names the log of one execution: the name of the key that signs it, a
@@ -41,9 +53,14 @@ const previous = "writ.run/previous "
 func Origin(keyName string, id model.ExecutionID) string { return keyName + "/" + string(id) }
 
 // Text returns the note text (tlog-checkpoint, "Note text").
-func (c Checkpoint) Text() string {
-	return c.Origin + "\n" + strconv.FormatUint(c.Size, 10) + "\n" + base64.StdEncoding.EncodeToString(c.Root[:]) + "\n" +
-		previous + strconv.FormatUint(c.Previous, 10) + "\n"
+func (c Checkpoint) Text() string { return string(c.appendText(nil)) }
+
+func (c Checkpoint) appendText(b []byte) []byte {
+	b = append(append(b, c.Origin...), '\n')
+	b = append(strconv.AppendUint(b, c.Size, 10), '\n')
+	b = append(base64.StdEncoding.AppendEncode(b, c.Root[:]), '\n')
+	b = append(strconv.AppendUint(append(b, previous...), c.Previous.Size, 10), ' ')
+	return append(base64.StdEncoding.AppendEncode(b, c.Previous.Digest[:]), '\n')
 }
 
 // Sign returns the signed note. The origin must be one non-empty line without
@@ -89,35 +106,60 @@ func Peek(b []byte) (c Checkpoint, signer string, hash uint32, err error) {
 	if len(b) > MaxSize {
 		return bad("too long")
 	}
-	lines := strings.Split(string(b), "\n")
-	if len(lines) != 7 || lines[4] != "" || lines[6] != "" {
+	var line [6]string
+	rest := string(b)
+	for i := range line {
+		var ok bool
+		if line[i], rest, ok = strings.Cut(rest, "\n"); !ok {
+			return bad("want four lines, an empty one and one signature")
+		}
+	}
+	if line[4] != "" || rest != "" {
 		return bad("want four lines, an empty one and one signature")
 	}
-	if !validOrigin(lines[0]) {
+	c.Origin = line[0]
+	if !validOrigin(c.Origin) {
 		return bad("origin")
 	}
-	size, err := strconv.ParseUint(lines[1], 10, 63)
-	if err != nil {
+	if c.Size, err = strconv.ParseUint(line[1], 10, 63); err != nil {
 		return bad("size")
 	}
-	root, err := base64.StdEncoding.Strict().DecodeString(lines[2])
-	if err != nil || len(root) != len(c.Root) {
+	if c.Root, err = digest(line[2]); err != nil {
 		return bad("root")
 	}
-	before, err := strconv.ParseUint(strings.TrimPrefix(lines[3], previous), 10, 63)
-	if err != nil || before > size {
+	size, link, _ := strings.Cut(strings.TrimPrefix(line[3], previous), " ")
+	if c.Previous.Size, err = strconv.ParseUint(size, 10, 63); err != nil || c.Previous.Size > c.Size {
 		return bad("previous size")
 	}
-	name, sig64, ok := strings.Cut(strings.TrimPrefix(lines[5], "— "), " ")
-	sig, err := base64.StdEncoding.Strict().DecodeString(sig64)
-	if !ok || err != nil || len(sig) != 4+64 {
+	if c.Previous.Digest, err = digest(link); err != nil {
+		return bad("previous digest")
+	}
+	name, sig64, _ := strings.Cut(strings.TrimPrefix(line[5], "— "), " ")
+	var sig [4 + 64 + 1]byte
+	if len(sig64) != base64.StdEncoding.EncodedLen(4+64) {
 		return bad("signature line")
 	}
-	c = Checkpoint{Origin: lines[0], Size: size, Root: model.Digest(root), Previous: before}
-	if again := c.Text() + "\n— " + name + " " + sig64 + "\n"; !bytes.Equal([]byte(again), b) {
+	if n, err := base64.StdEncoding.Strict().Decode(sig[:], []byte(sig64)); err != nil || n != 4+64 {
+		return bad("signature line")
+	}
+	again := append(c.appendText(make([]byte, 0, len(b))), "\n— "...)
+	again = append(append(append(append(again, name...), ' '), sig64...), '\n')
+	if !bytes.Equal(again, b) {
 		return bad("not the one form")
 	}
-	return c, name, uint32(sig[0])<<24 | uint32(sig[1])<<16 | uint32(sig[2])<<8 | uint32(sig[3]), nil
+	return c, name, binary.BigEndian.Uint32(sig[:]), nil
+}
+
+func digest(text string) (d model.Digest, err error) {
+	var b [sha256.Size + 1]byte
+	if len(text) != base64.StdEncoding.EncodedLen(len(d)) {
+		return d, ErrMalformed
+	}
+	n, err := base64.StdEncoding.Strict().Decode(b[:], []byte(text))
+	if err != nil || n != len(d) {
+		return d, ErrMalformed
+	}
+	return model.Digest(b[:n]), nil
 }
 
 func validOrigin(s string) bool {

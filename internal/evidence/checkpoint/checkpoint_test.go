@@ -3,6 +3,7 @@ package checkpoint_test
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"testing"
@@ -29,7 +30,7 @@ func key(t testing.TB, name string, seed byte) (note.Signer, note.Verifier, stri
 	return signer, v, vkey
 }
 
-var sample = checkpoint.Checkpoint{Origin: "host.test/log/01ARZ3NDEKTSV4RRFFQ69G5FAV", Size: 1234, Root: model.DigestOf([]byte("root")), Previous: 1230}
+var sample = checkpoint.Checkpoint{Origin: "host.test/log/01ARZ3NDEKTSV4RRFFQ69G5FAV", Size: 1234, Root: model.DigestOf([]byte("root")), Previous: checkpoint.LinkTo(1230, []byte("before"))}
 
 func TestOpenTakesWhatSignWroteAndNothingElse(t *testing.T) {
 	signer, verifier, _ := key(t, "host.test/log", 1)
@@ -90,7 +91,7 @@ func TestOthersReadIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, err := torchwood.ParseCheckpoint(n.Text)
-	if err != nil || c.Origin != sample.Origin || c.N != int64(sample.Size) || model.Digest(c.Hash) != sample.Root || c.Extension != "writ.run/previous 1230\n" {
+	if err != nil || c.Origin != sample.Origin || c.N != int64(sample.Size) || model.Digest(c.Hash) != sample.Root || c.Extension != "writ.run/previous 1230 "+base64.StdEncoding.EncodeToString(sample.Previous.Digest[:])+"\n" {
 		t.Fatalf("%+v, %v", c, err)
 	}
 }

@@ -430,7 +430,7 @@ func TestForgedEndIsCut(t *testing.T) {
 			b = segment.AppendFrame(b, segment.FrameRecord, leaf)
 		}
 	}
-	forged, err := checkpoint.Sign(checkpoint.Checkpoint{Origin: opts.origin(), Size: 3, Root: tree.Root(), Previous: 2}, opts.Signer)
+	forged, err := checkpoint.Sign(checkpoint.Checkpoint{Origin: opts.origin(), Size: 3, Root: tree.Root(), Previous: checkpoint.LinkTo(2, l.Checkpoint())}, opts.Signer)
 	if err != nil {
 		t.Fatal(err)
 	}

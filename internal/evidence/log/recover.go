@@ -37,8 +37,8 @@ func recoverLog(dir storage, place *secondPlace, opts Options) (*writer, Recover
 	if len(names) == 0 {
 		return w, Recovery{Clean: true}, w.create(segment.Header{Origin: opts.origin(), PreviousRoot: w.root}, opts.SegmentSize)
 	}
-	// The last signature vouches for all that is under its root, so the others
-	// need not be verified unless it fails.
+	// The last signature vouches for all that is under its root and for the
+	// checkpoints before, so theirs need not be verified unless it fails.
 	scan := walk{dir: dir, opts: opts, anchor: anchor}
 	err = scan.run(names)
 	if err == nil && scan.end.signed != nil {
@@ -156,6 +156,13 @@ type goodEnd struct {
 	flush  int64 // where what ends here was begun to be written
 }
 
+func (e *goodEnd) link() checkpoint.Link {
+	if e.signed == nil {
+		return checkpoint.Link{}
+	}
+	return checkpoint.LinkTo(e.tree.Size(), e.signed)
+}
+
 func (s *walk) close() {
 	if s.last != nil {
 		s.last.Close()
@@ -244,7 +251,7 @@ func (s *walk) good(signed []byte) (checkpoint.Checkpoint, bool) {
 		c, err = checkpoint.Open(signed, s.opts.Verifier)
 	}
 	return c, err == nil && c.Origin == s.header.Origin && c.Size == s.tree.Size() &&
-		c.Size > s.end.tree.Size() && c.Previous == s.end.tree.Size() && c.Root == s.tree.Root()
+		c.Size > s.end.tree.Size() && c.Previous == s.end.link() && c.Root == s.tree.Root()
 }
 
 // tail counts what stands behind the end in the last segment. A crash leaves

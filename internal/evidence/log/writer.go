@@ -135,6 +135,7 @@ func (w *writer) inOrder(group []*pending) []*pending {
 // the writer is of no use any more.
 func (w *writer) flush(group []*pending) error {
 	before := segment.Header{Origin: w.opts.origin(), First: w.tree.Size(), PreviousRoot: w.root}
+	link := w.link()
 	w.buf = w.buf[:0]
 	for _, p := range group {
 		w.buf = append(w.buf, p.frames...)
@@ -143,7 +144,7 @@ func (w *writer) flush(group []*pending) error {
 		}
 	}
 	w.root = w.tree.Root()
-	signed, err := checkpoint.Sign(checkpoint.Checkpoint{Origin: before.Origin, Size: w.tree.Size(), Root: w.root, Previous: before.First}, w.opts.Signer)
+	signed, err := checkpoint.Sign(checkpoint.Checkpoint{Origin: before.Origin, Size: w.tree.Size(), Root: w.root, Previous: link}, w.opts.Signer)
 	if err != nil {
 		return err
 	}
@@ -163,6 +164,14 @@ func (w *writer) flush(group []*pending) error {
 		w.buf = nil
 	}
 	return nil
+}
+
+// link names the last checkpoint.
+func (w *writer) link() checkpoint.Link {
+	if w.signed == nil {
+		return checkpoint.Link{}
+	}
+	return checkpoint.LinkTo(w.tree.Size(), w.signed)
 }
 
 // makeRoom sees to it that buf fits at the end of the segment.

@@ -100,7 +100,9 @@ func TestEffectWithoutInput(t *testing.T) {
 
 func TestBundleThatCannotBeLoaded(t *testing.T) {
 	life := testlog.Whole(t, testlog.NewKeys(1))
-	no := func(model.Digest, func(model.Digest) ([]byte, bool)) (core.Policies, error) { return nil, errors.New("no") }
+	no := func(model.Digest, func(model.Digest) ([]byte, bool)) (core.Policies, error) {
+		return nil, errors.New("no")
+	}
 	r, err := replay.Run(reader(records(life)), no)
 	if err != nil || r.Difference == nil || r.LoadError == "" {
 		t.Fatalf("%+v, %v", r, err)

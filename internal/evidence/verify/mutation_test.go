@@ -334,6 +334,19 @@ func TestRecordsChanged(t *testing.T) {
 		changed.bytes = segment.AppendFrame(nil, segment.FrameRecord, loose)
 		m.try(fmt.Sprintf("record %d not canonical", p.index), edit(segments, 0, j, changed), p.index, verify.NotCanonical)
 	}
+	for j, p := range segments[0] {
+		if p.kind != "checkpoint" {
+			continue
+		}
+		broken := p
+		signed := bytes.Clone(p.payload())
+		at := bytes.LastIndexByte(signed, ' ') + 30
+		signed[at] = map[bool]byte{true: 'B', false: 'A'}[signed[at] == 'A']
+		broken.bytes = segment.AppendFrame(nil, segment.FrameCheckpoint, signed)
+		m.try(fmt.Sprintf("the signature at %d changed", p.index), edit(segments, 0, j, broken), p.first, verify.BadSignature)
+		broken.bytes = segment.AppendFrame(nil, segment.FrameCheckpoint, signed[:len(signed)-1])
+		m.try(fmt.Sprintf("the checkpoint at %d malformed", p.index), edit(segments, 0, j, broken), p.first, verify.BadCheckpoint)
+	}
 	m.try("all checkpoints by another key", resign(t, segments, others.Log, 0), 0, verify.BadSignature)
 	t.Logf("%d mutants", m.n)
 }
@@ -344,6 +357,7 @@ func resign(t *testing.T, segments [][]part, by testlog.Key, first uint64) [][]p
 	t.Helper()
 	out := slices.Clone(segments)
 	var tree checkpoint.Tree
+	var last []byte
 	for i := range out {
 		out[i] = slices.Clone(out[i])
 		origin := ""
@@ -359,12 +373,18 @@ func resign(t *testing.T, segments [][]part, by testlog.Key, first uint64) [][]p
 				tree.Append(leaf)
 			case "checkpoint":
 				if p.first < first {
+					last = p.payload()
 					continue
 				}
-				signed, err := checkpoint.Sign(checkpoint.Checkpoint{Origin: origin, Size: p.index, Root: tree.Root(), Previous: p.first}, by.Signer)
+				c := checkpoint.Checkpoint{Origin: origin, Size: p.index, Root: tree.Root()}
+				if last != nil {
+					c.Previous = checkpoint.LinkTo(p.first, last)
+				}
+				signed, err := checkpoint.Sign(c, by.Signer)
 				if err != nil {
 					t.Fatal(err)
 				}
+				last = signed
 				out[i][j].bytes = segment.AppendFrame(nil, segment.FrameCheckpoint, signed)
 			}
 		}
