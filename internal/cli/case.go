@@ -138,7 +138,9 @@ func (v *investigation) effect(e event, f model.Effect) {
 			v.lastGate = r
 		case number != 0 && !f.Ruling.Decision.Allow:
 			v.last = r
-			v.denied = append(v.denied, number)
+			if f.Ruling.Decision.Reason != model.ReasonNotRunning { // what it asked for while it was being ended is no news
+				v.denied = append(v.denied, number)
+			}
 		}
 		if number != 0 && number == v.number {
 			v.found = r

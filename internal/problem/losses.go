@@ -6,7 +6,10 @@ import (
 
 	"github.com/writ-run/writ/internal/observe"
 	"github.com/writ-run/writ/internal/observe/authorization"
+	"github.com/writ-run/writ/internal/observe/cryptography"
+	"github.com/writ-run/writ/internal/observe/environment"
 	"github.com/writ-run/writ/internal/observe/governance"
+	"github.com/writ-run/writ/internal/observe/integrity"
 	"github.com/writ-run/writ/internal/observe/policy"
 	"github.com/writ-run/writ/internal/observe/scope"
 )
@@ -18,7 +21,8 @@ var losses = area{
 	about: "The reasons that observers give, one condition after the other. What a loss leads to (deny, pause, terminate) is the policy's to say.",
 	entries: lossesOf(
 		[]observe.Reason{{Code: "budget_actions", Title: "the budget of actions is spent", Why: "the execution asked for more actions than it was given", Fix: "give it more: `writ run --budget actions=N`"}},
-		scope.Reasons, policy.Reasons, authorization.Reasons, governance.Reasons, observe.Reasons,
+		scope.Reasons, policy.Reasons, authorization.Reasons, integrity.Reasons,
+		cryptography.Reasons, environment.Reasons, governance.Reasons, observe.Reasons,
 	),
 }
 
