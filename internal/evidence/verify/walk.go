@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -168,7 +169,11 @@ func (w *walk) segment(path string) (next string, err error) {
 		return "", err
 	}
 	first := w.size()
-	w.whole = segment.UpTo{File: f, Limit: scan.Offset()}
+	// Only what is not being written may be read ahead.
+	w.whole = segment.UpTo{File: f, Limit: math.MaxInt64}
+	if w.opts.Open {
+		w.whole.Limit = scan.Offset()
+	}
 	if w.second, err = segment.NewScanner(&w.whole); err != nil {
 		return "", err
 	}
@@ -273,8 +278,10 @@ func (w *walk) flush(scan *segment.Scanner) error {
 	for try := 0; ; try++ {
 		end, err := w.vouched(scan)
 		if err == nil {
-			w.whole.Limit = end
-			w.second.Reset(start)
+			if w.opts.Open {
+				w.whole.Limit = end
+				w.second.Reset(start)
+			}
 			return w.meaning()
 		}
 		var f *flaw
