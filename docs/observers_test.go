@@ -11,6 +11,7 @@ import (
 	"github.com/writ-run/writ/internal/observe/cryptography"
 	"github.com/writ-run/writ/internal/observe/environment"
 	"github.com/writ-run/writ/internal/observe/governance"
+	"github.com/writ-run/writ/internal/observe/integrity"
 	"github.com/writ-run/writ/internal/observe/policy"
 	"github.com/writ-run/writ/internal/observe/scope"
 )
@@ -19,6 +20,7 @@ var lossReasons = map[string][]observe.Reason{
 	model.Scope.String():         scope.Reasons,
 	model.Policy.String():        policy.Reasons,
 	model.Authorization.String(): authorization.Reasons,
+	model.Integrity.String():     integrity.Reasons,
 	model.Cryptography.String():  cryptography.Reasons,
 	model.Environment.String():   environment.Reasons,
 	model.Governance.String():    governance.Reasons,
