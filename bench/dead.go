@@ -1,0 +1,150 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/writ-run/writ/internal/evidence/log"
+	"github.com/writ-run/writ/internal/model"
+)
+
+// deadSettings are short, so that many governors can die in little time. What
+// is measured is the time past the deadline, which does not depend on them.
+const deadSettings = `lease:
+  length: 1s
+  renew: 250ms
+  kill-grace: 250ms
+`
+
+const pastBudget = 25 * time.Millisecond
+
+// governorKilled kills governors by SIGKILL and measures by how much their
+// workloads outlived the lease.
+func governorKilled(ctx context.Context, b *bench) error { return b.deaths(ctx, unix.SIGKILL) }
+
+// governorStopped stops them by SIGSTOP: they hold everything open and do
+// nothing.
+func governorStopped(ctx context.Context, b *bench) error { return b.deaths(ctx, unix.SIGSTOP) }
+
+func (b *bench) deaths(ctx context.Context, by unix.Signal) error {
+	word := map[unix.Signal]string{unix.SIGKILL: "killed", unix.SIGSTOP: "stopped"}[by]
+	for _, n := range []int{1, 100} {
+		times := b.times(12, 2)
+		if n == 1 {
+			times = b.times(15, 3)
+		}
+		past, err := b.pastDeadline(ctx, by, n, times)
+		if err != nil {
+			return fmt.Errorf("%s: %w", busy(n), err)
+		}
+		text := past.text()
+		if past.at(1) < 0 { // it never outlived its lease
+			text = fmt.Sprintf("never; %s before it at the latest (n=%d)", human(-past.at(1)), len(past))
+		}
+		b.add(figure{What: fmt.Sprintf("governor %s: last progress past the lease's deadline, %s", word, busy(n)), Text: text, Values: past.values(),
+			N: len(past), Budget: "p99 under 25 ms", Verdict: within(us(past.p99()), us(pastBudget))})
+	}
+	return nil
+}
+
+func (b *bench) pastDeadline(ctx context.Context, by unix.Signal, n, times int) (sample, error) {
+	s, err := b.newState()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := b.workdir("settings")
+	if err != nil {
+		return nil, err
+	}
+	settings, err := settingsFile(dir, deadSettings)
+	if err != nil {
+		return nil, err
+	}
+	var past sample
+	for tries := 0; len(past) < times; tries++ {
+		d, err := b.death(ctx, s, by, n, settings)
+		if errors.Is(err, errLapsedBefore) && tries < 2*times {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		past = append(past, d)
+	}
+	return past, nil
+}
+
+// errLapsedBefore says that a lease was not renewed in time while its governor
+// still lived, as can be on a busy machine: such a death measures nothing.
+var errLapsedBefore = errors.New("the workload stood still before its governor was stopped")
+
+// death runs one execution whose governor dies, and returns by how much the
+// workload outlived its last lease; less than nothing if it did not.
+func (b *bench) death(ctx context.Context, s *state, by unix.Signal, n int, settings string) (time.Duration, error) {
+	g, p, err := b.crowd(ctx, s, "busy", n, "--policy", settings)
+	if err != nil {
+		return 0, err
+	}
+	defer p.close()
+	defer g.end()
+	if err := someTime(ctx); err != nil {
+		return 0, err
+	}
+	if !g.running() {
+		return 0, fmt.Errorf("the execution ended before its governor could be stopped: %w: %s", g.err, g.said.String())
+	}
+	at := boottime()
+	if err := g.cmd.Process.Signal(by); err != nil {
+		return 0, err
+	}
+	last, err := p.stopped(ctx, 10*time.Second)
+	if err != nil {
+		return 0, err
+	}
+	// Only now, so that reading does not disturb it.
+	lease, err := lastLease(s.dir.Log(g.id))
+	if err != nil {
+		return 0, err
+	}
+	if last < at {
+		return 0, errLapsedBefore
+	}
+	return time.Duration(last - lease.Deadline), nil
+}
+
+// lastLease returns the last lease in an evidence log.
+func lastLease(dir string) (lease model.Lease, err error) {
+	r, err := log.OpenReader(dir, 0)
+	if err != nil {
+		return lease, err
+	}
+	defer r.Close()
+	for {
+		entry, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return lease, err
+		}
+		if entry.Record.Kind != model.RecordLease {
+			continue
+		}
+		signed, err := model.Decode[model.SignedLease](entry.Record.Body)
+		if err != nil {
+			return lease, err
+		}
+		lease = *signed.Effect.Lease
+	}
+	if lease.Seq == 0 {
+		return lease, fmt.Errorf("no lease in %s", dir)
+	}
+	return lease, nil
+}

@@ -1,0 +1,148 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/writ-run/writ/internal/keys"
+	"github.com/writ-run/writ/internal/model"
+)
+
+// conditionLost measures from a loss that is pushed to the workload's last
+// progress: an operator's order to pause, and a revoked grant.
+//
+// An order counts from when it is sent, signed. A revocation counts from when
+// its file is durable, which is when the grant is revoked, and the governor is
+// told at once; the time from the beginning of the command, signing and
+// writing included, is given beside it.
+func conditionLost(ctx context.Context, b *bench) error {
+	for _, n := range []int{1, 100} {
+		if err := b.pauses(ctx, n, b.times(60, 10)); err != nil {
+			return fmt.Errorf("pausing %d processes: %w", n, err)
+		}
+		if err := b.revocations(ctx, n, b.times(15, 3)); err != nil {
+			return fmt.Errorf("revoking the grant of %d processes: %w", n, err)
+		}
+	}
+	return nil
+}
+
+// lossBudget is the budget of a pushed loss, with 100 processes.
+const lossBudget = 10 * time.Millisecond
+
+func (b *bench) addLoss(what string, n int, s sample, note string) {
+	f := figure{What: fmt.Sprintf("%s to last progress, %s", what, busy(n)), Text: s.text(), Values: s.values(), N: len(s), Note: note}
+	if note == "" {
+		f.Budget, f.Verdict = "p99 under 10 ms (100 processes)", within(us(s.p99()), us(lossBudget))
+	}
+	b.add(f)
+}
+
+func busy(n int) string {
+	if n == 1 {
+		return "1 busy process"
+	}
+	return fmt.Sprintf("%d busy processes", n)
+}
+
+// pauses pauses and resumes one execution again and again.
+func (b *bench) pauses(ctx context.Context, n, times int) error {
+	s, err := b.newState()
+	if err != nil {
+		return err
+	}
+	g, p, err := b.crowd(ctx, s, "busy", n)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	defer g.end()
+	var took sample
+	for range times {
+		if err := someTime(ctx); err != nil {
+			return err
+		}
+		sent, err := g.order(ctx, model.OrderPause)
+		if err != nil {
+			return err
+		}
+		last, err := p.stopped(ctx, 10*time.Second)
+		if err != nil {
+			return err
+		}
+		took = append(took, time.Duration(max(last-sent, 0)))
+		if _, err := g.order(ctx, model.OrderResume); err != nil {
+			return err
+		}
+		if err := p.moving(ctx, 20*time.Second); err != nil {
+			return err
+		}
+	}
+	b.addLoss("operator's order", n, took, "")
+	return nil
+}
+
+// revocations revokes the grants of as many executions.
+func (b *bench) revocations(ctx context.Context, n, times int) error {
+	s, err := b.newState()
+	if err != nil {
+		return err
+	}
+	var durable, called sample
+	for range times {
+		from, to, last, err := b.revoke(ctx, s, n)
+		if err != nil {
+			return err
+		}
+		called = append(called, time.Duration(max(last-from, 0)))
+		durable = append(durable, time.Duration(max(last-to, 0)))
+	}
+	b.addLoss("grant revoked", n, durable, "")
+	b.addLoss("grant revoked", n, called, "from the beginning of the command, signing and two flushes included")
+	return nil
+}
+
+// revoke runs one execution and revokes its grant: begun, durable, and the
+// workload's last progress.
+func (b *bench) revoke(ctx context.Context, s *state, n int) (from, to, last int64, err error) {
+	g, p, err := b.crowd(ctx, s, "busy", n)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	defer p.close()
+	defer g.end()
+	if err := someTime(ctx); err != nil {
+		return 0, 0, 0, err
+	}
+	from = boottime()
+	err = s.grants.Revoke(s.ring.Key(keys.Operator), g.status.GrantID, "bench", "measuring", time.Now())
+	to = boottime()
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	// What a governor does not hear of by itself, it is told.
+	if err := g.client.Observe(ctx); err != nil && g.running() {
+		return 0, 0, 0, err
+	}
+	last, err = p.stopped(ctx, 10*time.Second)
+	return from, to, last, err
+}
+
+func (g *governed) running() bool {
+	select {
+	case <-g.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// someTime waits a random time, so that what follows falls on any moment of
+// the governor's rhythm.
+func someTime(ctx context.Context) error {
+	return nap(ctx, 50*time.Millisecond+time.Duration(rand.Int64N(int64(150*time.Millisecond))))
+}

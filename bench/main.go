@@ -1,0 +1,142 @@
+//go:build linux
+
+// Command bench measures Writ on the machine it runs on, side by side with the
+// same work ungoverned, and holds each figure against the budgets of DESIGN
+// section 10.
+//
+//	go run ./bench                    all of it, in under five minutes
+//	go run ./bench -short             a look, in under one
+//	go run ./bench -only decision,gate
+//	go run ./bench -user              as an ordinary user: the user tier
+//	go run ./bench -o markdown        the table of the README
+//
+// As root it measures the kernel tier. Every figure comes from the real
+// program, started as a user starts it, on a state directory of its own; what it
+// starts it ends, and what it makes it removes. A budget that was not met is
+// said so, and so is one that nothing measures yet.
+//
+// It is no test: a busy machine gives other figures, which is why the machine's
+// load is part of the report.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// part is one group of figures.
+type part struct {
+	name string
+	run  func(context.Context, *bench) error
+}
+
+var parts = []part{
+	{"decision", decisions},
+	{"gate", gateTrips},
+	{"condition-lost", conditionLost},
+	{"governor-killed", governorKilled},
+	{"governor-stopped", governorStopped},
+	{"programs", programs},
+	{"records", records},
+	{"verify", verification},
+	{"grant", grants},
+	{"idle", idle},
+}
+
+// options are the flags.
+type options struct {
+	only   []string
+	short  bool
+	user   bool
+	output string
+	writ   string
+	dir    string
+}
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == helperWord {
+		os.Exit(helper(os.Args[2:]))
+	}
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	o, err := parseFlags(os.Args[1:])
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	b, err := newBench(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	if o.user && os.Geteuid() == 0 {
+		return b.asUser(ctx, o)
+	}
+	r := &report{Machine: describeMachine(b.dir), Short: o.short, Tier: b.tier()}
+	b.report = r
+	begun := time.Now()
+	for _, p := range parts {
+		if len(o.only) > 0 && !slices.Contains(o.only, p.name) {
+			continue
+		}
+		b.part = p.name
+		fmt.Fprintf(os.Stderr, "bench: %s (after %.0f s)\n", p.name, time.Since(begun).Seconds())
+		// One part that cannot be measured does not hide the others.
+		if err := p.run(ctx, b); err != nil {
+			b.add(figure{What: p.name + ": could not be measured", Text: err.Error(), Verdict: notMeasured})
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	r.Machine.LoadAfter = loadAverage()
+	r.Seconds = time.Since(begun).Seconds()
+	return r.write(os.Stdout, o.output)
+}
+
+func parseFlags(args []string) (options, error) {
+	var o options
+	var only string
+	names := make([]string, len(parts))
+	for i, p := range parts {
+		names[i] = p.name
+	}
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.StringVar(&only, "only", "", "measure only these `parts`: "+strings.Join(names, ","))
+	f.BoolVar(&o.short, "short", false, "fewer repetitions: under a minute")
+	f.BoolVar(&o.user, "user", false, "as root: measure as an ordinary user, the user tier")
+	f.StringVar(&o.output, "o", "table", "`table`, json or markdown")
+	f.StringVar(&o.writ, "writ", "", "the writ `program` to measure (default: build it)")
+	f.StringVar(&o.dir, "dir", "/var/tmp", "make temporary files in this `directory`, on the disk that is to be measured")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if f.NArg() > 0 {
+		return o, fmt.Errorf("bench takes no arguments, and was given %q", f.Arg(0))
+	}
+	if only != "" {
+		o.only = strings.Split(only, ",")
+	}
+	for _, name := range o.only {
+		if !slices.Contains(names, name) {
+			return o, fmt.Errorf("there is no part %q; there are %s", name, strings.Join(names, ", "))
+		}
+	}
+	if !slices.Contains([]string{"table", "json", "markdown"}, o.output) {
+		return o, fmt.Errorf("-o %q will not do: it is table, json or markdown", o.output)
+	}
+	return o, nil
+}
