@@ -15,6 +15,7 @@ import (
 	"github.com/writ-run/writ/internal/enforce/filter"
 	"github.com/writ-run/writ/internal/observe/environment"
 	"github.com/writ-run/writ/internal/policy"
+	"github.com/writ-run/writ/internal/policy/text"
 )
 
 // generators make the parts that pages take from the code, by name.
@@ -22,6 +23,7 @@ var generators = map[string]func(t *testing.T, argument string) string{
 	"schema":         func(*testing.T, string) string { return fenced("cedarschema", policy.Schema) },
 	"builtin-policy": func(*testing.T, string) string { return fenced("cedar", string(policy.Builtin()[0].Text)) },
 	"settings":       func(*testing.T, string) string { return fenced("yaml", string(policy.BuiltinSettings())) },
+	"policy-bounds":  func(*testing.T, string) string { return policyBounds() },
 	"struct":         structTable,
 	"words":          wordTable,
 	"codes":          codeTable,
@@ -272,5 +274,29 @@ func deniedCalls() string {
 	for _, name := range what {
 		fmt.Fprintf(&b, "| %s | `%s` |\n", name, strings.Join(filter.Denied[name], "` `"))
 	}
+	return b.String()
+}
+
+// policyBounds lists what a bundle may have at most.
+func policyBounds() string {
+	var b strings.Builder
+	b.WriteString("| what | at most |\n| --- | ---: |\n")
+	row := func(what string, most int) {
+		amount := strconv.Itoa(most)
+		switch {
+		case most >= 1<<20 && most%(1<<20) == 0:
+			amount = fmt.Sprintf("%d MiB", most>>20)
+		case most >= 16<<10 && most%(1<<10) == 0:
+			amount = fmt.Sprintf("%d KiB", most>>10)
+		}
+		fmt.Fprintf(&b, "| %s | %s |\n", what, amount)
+	}
+	row("files in a bundle", policy.MaxSources)
+	row("size of a file", text.MaxSource)
+	row("size of all files together", policy.MaxBundleBytes)
+	row("policies", policy.MaxPolicies)
+	row("size of one policy", text.MaxStatement)
+	row("nesting in one policy", text.MaxNesting)
+	row("operators in one policy", text.MaxChain)
 	return b.String()
 }
