@@ -102,12 +102,15 @@ func (e *execution) arm(f model.Effect) {
 		e.report(f, err)
 		return
 	}
-	if err := e.gates(s); err != nil {
+	err = e.gates(s)
+	if err == nil {
+		err = e.watchWorkload(s)
+	}
+	if err != nil {
 		err = errors.Join(err, s.Close())
 		e.report(f, err)
 		return
 	}
-	e.watchWorkload(s)
 	e.sandbox.Store(s)
 	r := model.Report{Effect: f.Kind, Number: f.Number, OK: true, Tier: s.Tier()}
 	controls, err := s.Controls()

@@ -9,6 +9,7 @@ import (
 	"github.com/writ-run/writ/internal/enforce"
 	"github.com/writ-run/writ/internal/gate/kernel"
 	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/observe/integrity"
 )
 
 // asker brings what a gate holds to the loop.
@@ -34,7 +35,7 @@ func (e *execution) gates(s *enforce.Sandbox) error {
 	g, err := kernel.New(kernel.Config{
 		Listener: s.Listener(), Asker: asker{e}, Zones: e.workload.zones.Of,
 		Mismatch: func(p model.Process, want, got model.Resource) {
-			e.integrityFault("exec_mismatch", fmt.Sprintf("process %d was let run %s (%s) and ran %s (%s)", p.PID, want.ID, want.Digest.Short(), got.ID, got.Digest.Short()))
+			e.watch.integrity.Fault(integrity.ReasonMismatch, fmt.Sprintf("process %d was let run %s (%s) and ran %s (%s)", p.PID, want.ID, want.Digest.Short(), got.ID, got.Digest.Short()))
 		},
 	})
 	if err != nil {
@@ -48,7 +49,7 @@ func (e *execution) gates(s *enforce.Sandbox) error {
 			// No gate, no answers: the workload's calls fail from here on.
 			err = fmt.Errorf("the kernel gate ended: %w", err)
 			e.fault.CompareAndSwap(nil, &err)
-			e.integrityFault("gate_lost", err.Error())
+			e.watch.integrity.Fault(integrity.ReasonGateLost, err.Error())
 		}
 	})
 	return nil

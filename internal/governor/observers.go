@@ -1,6 +1,7 @@
 package governor
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,24 +13,28 @@ import (
 	"github.com/writ-run/writ/internal/observe/cryptography"
 	"github.com/writ-run/writ/internal/observe/environment"
 	"github.com/writ-run/writ/internal/observe/governance"
+	"github.com/writ-run/writ/internal/observe/integrity"
 	watchpolicy "github.com/writ-run/writ/internal/observe/policy"
 	"github.com/writ-run/writ/internal/observe/scope"
 )
 
 // watch is what observes an execution.
 type watch struct {
-	files  *observe.Watcher
-	runner *observe.Runner
-	scope  *scope.Observer
+	files     *observe.Watcher
+	runner    *observe.Runner
+	scope     *scope.Observer
+	integrity *integrity.Observer
 }
 
 // prepareObservers makes the seven observers. They do not look yet.
 func (e *execution) prepareObservers() error {
 	mono, _ := e.clock()
 	files := observe.NewWatcher()
+	e.watch.integrity = integrity.New(integrity.Config{Clock: e.clock})
 	e.watch.scope = scope.New(scope.Config{Clock: e.clock, Budget: e.sub.Settings.Budget, Began: mono})
 	observers := []observe.Observer{
 		e.watch.scope,
+		e.watch.integrity,
 		watchpolicy.New(watchpolicy.Config{
 			Clock: e.clock, Watcher: files, Bundle: e.sub.Bundle,
 			Files: e.spec.Files, Directories: e.spec.Directories, Expires: expiry(e.policies.Settings().Expires), Verify: e.spec.VerifyBundle,
@@ -48,7 +53,6 @@ func (e *execution) prepareObservers() error {
 		}),
 		environment.New(environment.Config{Clock: e.clock, Watcher: files, Paths: []string{e.workload.dir, e.dir.Root()}}),
 	)
-	observers = append(observers, tmpObservers(e)...)
 	e.watch.files, e.watch.runner = files, observe.NewRunner(observers...)
 	return nil
 }
@@ -80,13 +84,25 @@ func expiry(ns int64) time.Time {
 // observe has all observers look again now.
 func (e *execution) observe() { e.watch.runner.Look() }
 
-// watchWorkload shows the observers what there is since the arming.
-func (e *execution) watchWorkload(s *enforce.Sandbox) {
+// watchWorkload shows the observers what there is since the arming. The error
+// says what is not as it must be.
+func (e *execution) watchWorkload(s *enforce.Sandbox) error {
 	usage := scope.Source(&scope.Processes{List: s.Pids})
 	if group := s.Group(); group != "" {
 		usage = &scope.Cgroup{V2: group}
 	}
 	e.watch.scope.Attach(whileAlive{usage, s.Done()})
+	return e.watch.integrity.Attach(integrity.Target{
+		Guard: s.GuardPID(), Main: s.MainPID(), Group: s.Group(), Allowed: e.gate.Load(), Ended: s.Done(),
+		Listener: func() error {
+			select {
+			case <-e.gateDone:
+				return errors.New("the kernel gate has ended")
+			default:
+				return nil
+			}
+		},
+	})
 }
 
 // whileAlive is a source that may fail once the workload is gone: the guard
