@@ -33,29 +33,48 @@ const schemaName = "the schema: `writ policy show schema`"
 func checkSchema(file string, r *rule) (problems Problems) {
 	c := theChecker()
 	complaints := c.policy(r.ast)
+	if len(complaints) == 0 {
+		return nil
+	}
 	known := map[string]bool{}
 	for _, message := range complaints {
 		if sayAction.MatchString(message) || sayType.MatchString(message) || message == sayEmptySet {
 			known["head"] = true
 		}
 	}
+	origin := r.origins(c)
 	for _, message := range complaints {
 		if message == sayNoAction && known["head"] {
 			continue
 		}
-		code, what, why, fix, at, once := c.explain(r, message)
+		at := r.source.Keyword()
+		if condition, ok := origin[message]; ok {
+			at = condition
+		}
+		code, what, why, fix, at, once := c.explain(r, message, at)
 		if once != "" && known[once] {
 			continue
 		}
 		known[once] = true
 		problems = append(problems, &Problem{Code: code, File: file, Line: at.Line, Column: at.Column, What: what, Why: why, Fix: fix})
+		if len(problems) == maxComplaints {
+			break
+		}
 	}
 	return problems
 }
 
-// explain says a complaint in our words. Complaints with the same once are one.
-func (c *checker) explain(r *rule, message string) (code text.Code, what, why, fix string, at text.Token, once string) {
-	at = r.conditionToken(c, message)
+// Bounds on how much is said of one policy, which may have been written to make
+// saying it take for ever.
+const (
+	maxComplaints = 10
+	maxOrigins    = 64
+)
+
+// explain says a complaint in our words. otherwise is where it belongs if nothing
+// more exact is found. Complaints with the same once are one.
+func (c *checker) explain(r *rule, message string, otherwise text.Token) (code text.Code, what, why, fix string, at text.Token, once string) {
+	at = otherwise
 	if m := sayAction.FindStringSubmatch(message); m != nil {
 		id := entityID(m[1])
 		at = r.find(at, text.String, text.Quote(id))
@@ -85,7 +104,7 @@ func (c *checker) explain(r *rule, message string) (code text.Code, what, why, f
 		}
 		fix = text.Suggest(name, candidates)
 		if text.Nearest(name, candidates) == "" { // it may stand in a record within
-			if all := c.allAttributes(); text.Nearest(name, all) != "" && !slices.Contains(all, name) {
+			if all := c.names; text.Nearest(name, all) != "" && !slices.Contains(all, name) {
 				fix = text.SuggestOne(name, all)
 			}
 		}
@@ -94,7 +113,7 @@ func (c *checker) explain(r *rule, message string) (code text.Code, what, why, f
 			fix = `files are told apart by name only: resource == Writ::File::"/path", or resource in Writ::Directory::"/path"`
 		case len(candidates) == 0:
 			fix = owner + " has no attributes"
-		case m[3] != "" && r.actions == allActions && slices.Contains(c.allAttributes(), name):
+		case m[3] != "" && r.actions == allActions && slices.Contains(c.names, name):
 			fix = fmt.Sprintf("name in the head the actions that have it, such as action == %s", actionsWith(c, name))
 		}
 		return text.CodeUnknownAttribute, fmt.Sprintf("%s has no attribute %q", owner, m[1]), "reading it would be an error in every decision", fix, at, "attribute " + name
@@ -187,13 +206,9 @@ func (r *rule) findAttribute(otherwise text.Token, name string) text.Token {
 	return otherwise
 }
 
-// conditionToken returns the when or unless in which a complaint arises, found
-// by checking each condition by itself.
-func (r *rule) conditionToken(c *checker, message string) text.Token {
-	at := r.source.Keyword()
-	if len(r.ast.Conditions) == 0 {
-		return at
-	}
+// origins tells in which condition, by its when or unless, each complaint arises:
+// found by checking each condition by itself.
+func (r *rule) origins(c *checker) map[string]text.Token {
 	var heads []text.Token
 	depth := 0
 	for _, t := range r.source.Tokens {
@@ -206,16 +221,21 @@ func (r *rule) conditionToken(c *checker, message string) text.Token {
 			heads = append(heads, t)
 		}
 	}
+	bare := *r.ast
+	bare.Conditions = nil
+	ofHead := c.policy(&bare)
+	origin := map[string]text.Token{}
 	for i := range r.ast.Conditions {
+		if i == len(heads) || i == maxOrigins {
+			break
+		}
 		alone := *r.ast
 		alone.Conditions = []ast.ConditionType{r.ast.Conditions[i]}
-		if i < len(heads) && slices.Contains(c.policy(&alone), message) {
-			bare := *r.ast
-			bare.Conditions = nil
-			if !slices.Contains(c.policy(&bare), message) {
-				return heads[i]
+		for _, message := range c.policy(&alone) {
+			if _, earlier := origin[message]; !earlier && !slices.Contains(ofHead, message) {
+				origin[message] = heads[i]
 			}
 		}
 	}
-	return at
+	return origin
 }

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/cedar-policy/cedar-go/types"
@@ -15,50 +16,77 @@ import (
 // matches: written down, it looks like leave that was given, and is none. To
 // overrule the built-in policy is what other policies are for, and no problem.
 func checkContradictions(rules []*rule) (problems Problems) {
-	var forbids []*rule
+	forbids := map[string][]*rule{} // by their first condition; "" for those without
+	conditions := map[*rule][]string{}
 	for _, r := range rules {
-		if !r.permits() {
-			forbids = append(forbids, r)
-		}
-	}
-	for _, p := range rules {
-		if !p.permits() || isBuiltin(p.ref.File) {
+		if conditions[r] = r.conditions(); r.permits() || len(conditions[r]) > maxCompared {
 			continue
 		}
-		for _, f := range forbids {
-			if !covers(f, p) {
-				continue
-			}
+		first := ""
+		if len(conditions[r]) > 0 {
+			first = conditions[r][0]
+		}
+		forbids[first] = append(forbids[first], r)
+	}
+	for _, p := range rules {
+		if !p.permits() || isBuiltin(p.ref.File) || len(conditions[p]) > maxCompared {
+			continue
+		}
+		if f := coveredBy(p, forbids, conditions); f != nil {
 			at := p.source.Keyword()
 			problems = append(problems, &Problem{Code: text.CodeContradiction, File: p.ref.File, Line: at.Line, Column: at.Column,
 				What: fmt.Sprintf("this permit never has an effect: the forbid %s at %s:%d matches whatever it matches", text.Quote(f.ref.ID), f.ref.File, f.ref.Line),
 				Why:  "a forbid always wins", Fix: "remove the permit, or except it from the forbid with an unless"})
-			break
 		}
 	}
 	return problems
 }
 
-// covers tells whether forbid f matches every request that permit p matches. It
-// answers yes only where that shows in the text: f's head is as wide, and each of
-// its conditions is also one of p's.
-func covers(f, p *rule) bool {
-	if p.actions&^f.actions != 0 || !scopeCovers(f.ast.Principal, p.ast.Principal) || !scopeCovers(f.ast.Resource, p.ast.Resource) {
-		return false
-	}
-	for _, c := range f.ast.Conditions {
-		found := false
-		for _, d := range p.ast.Conditions {
-			if c.Condition == d.Condition && ast.Equal(ast.NewNode(c.Body), ast.NewNode(d.Body)) {
-				found = true
-				break
+// maxCompared bounds how many conditions a policy may have to be compared.
+const maxCompared = 32
+
+// coveredBy returns a forbid that matches every request that permit p matches, or
+// nil. It finds one only where that shows in the text: its head is as wide, and
+// each of its conditions is also one of p's.
+func coveredBy(p *rule, forbids map[string][]*rule, conditions map[*rule][]string) *rule {
+	own := conditions[p]
+	for _, first := range append([]string{""}, own...) {
+		for _, f := range forbids[first] {
+			if p.actions&^f.actions != 0 || !scopeCovers(f.ast.Principal, p.ast.Principal) || !scopeCovers(f.ast.Resource, p.ast.Resource) {
+				continue
+			}
+			if !slices.ContainsFunc(conditions[f], func(c string) bool { return !slices.Contains(own, c) }) {
+				return f
 			}
 		}
-		if !found {
-			return false
+	}
+	return nil
+}
+
+// conditions returns the text of each condition, its tokens divided by blanks.
+func (r *rule) conditions() (conditions []string) {
+	depth, last := 0, 0
+	cut := func(i int) {
+		if last > 0 {
+			words := make([]string, 0, i-last)
+			for _, t := range r.source.Tokens[last:i] {
+				words = append(words, t.Text)
+			}
+			conditions = append(conditions, strings.Join(words, " "))
+		}
+		last = i
+	}
+	for i, t := range r.source.Tokens {
+		switch {
+		case t.Kind == text.Mark && strings.Contains("([{", t.Text):
+			depth++
+		case t.Kind == text.Mark && strings.Contains(")]}", t.Text):
+			depth--
+		case depth == 0 && (t.Text == ";" || t.Kind == text.Word && (t.Text == "when" || t.Text == "unless")):
+			cut(i)
 		}
 	}
-	return true
+	return conditions
 }
 
 // scopeCovers tells whether everything in the scope b is in the scope a.

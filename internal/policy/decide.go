@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"iter"
 	"slices"
+	"strings"
 	"sync"
 	"unicode/utf8"
 
@@ -17,10 +18,11 @@ import (
 const maxMessage = 300
 
 // Messages that stand in for what cedar-go says, where that is not the same in
-// every run.
+// every run, or misleads.
 const (
 	messagePanic     = "evaluating it broke off"
 	messageUnordered = "a part of a record in it cannot be evaluated"
+	messageCut       = "the arguments are too many to be seen whole"
 )
 
 // Decide answers a request under this bundle. It is a pure function: it never
@@ -64,7 +66,7 @@ func (l *Loaded) decide(request *model.Request, indexed bool) (d model.Decision)
 	case q.err != nil:
 		return model.Decision{Reason: model.ReasonBadRequest}
 	case len(diagnostic.Errors) > 0:
-		return l.failed(s, verdict, diagnostic)
+		return l.failed(s, q.cut, verdict, diagnostic)
 	case verdict == cedar.Allow:
 		return l.allowed(s, diagnostic)
 	case len(diagnostic.Reasons) > 0:
@@ -159,7 +161,7 @@ func refs(rules []*rule) []model.PolicyRef {
 
 // failed denies because some policy could not be evaluated. Forbids that did
 // match are named; permits do not count for anything.
-func (l *Loaded) failed(s *selection, verdict cedar.Decision, diagnostic cedar.Diagnostic) model.Decision {
+func (l *Loaded) failed(s *selection, argsCut bool, verdict cedar.Decision, diagnostic cedar.Diagnostic) model.Decision {
 	d := model.Decision{Reason: model.ReasonPolicyError}
 	if verdict == cedar.Deny && len(diagnostic.Reasons) > 0 {
 		d.Policies = refs(s.reasons(diagnostic))
@@ -169,6 +171,9 @@ func (l *Loaded) failed(s *selection, verdict cedar.Decision, diagnostic cedar.D
 		message := messageUnordered
 		if !r.unordered {
 			message = cut(diagnostic.Errors[i].Message)
+			if argsCut && strings.HasPrefix(message, "record does not have the attribute") { // all others are always there
+				message = messageCut
+			}
 		}
 		d.Errors = append(d.Errors, model.PolicyError{Policy: r.ref, Message: message})
 	}

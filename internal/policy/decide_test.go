@@ -79,6 +79,50 @@ func TestErrorsInRecordsAreDeterministic(t *testing.T) {
 	}
 }
 
+// TestCutArguments hides a forbidden argument behind more than a gate passes on.
+// What looks at the arguments denies then; what does not, goes on.
+func TestCutArguments(t *testing.T) {
+	l := load(t, append(Builtin(), policies(
+		`@id("force") forbid (principal, action == Writ::Action::"exec", resource) when { resource.name == "git" && context.args.contains("--force") };`,
+		`@id("line") forbid (principal, action == Writ::Action::"exec", resource == Writ::Executable::"/usr/bin/tar") when { context.command like "* --to-command*" };`,
+		`@id("tool") forbid (principal, action == Writ::Action::"call_tool", resource) when { context.args.contains("x") };`,
+	))...)
+	whole := func(n int) []string { return slices.Repeat([]string{"a"}, n) }
+	long := func(n int) []string { return []string{"git", strings.Repeat("a", n-3)} }
+	for _, tt := range []struct {
+		request model.Request
+		allow   bool
+	}{
+		{execRequest("/usr/bin/git", whole(model.MaxArgs-1)...), true},
+		{execRequest("/usr/bin/git", whole(model.MaxArgs)...), false},
+		{execRequest("/usr/bin/git", long(model.MaxArgBytes-4)...), true},
+		{execRequest("/usr/bin/git", long(model.MaxArgBytes-3)...), false},
+		{execRequest("/usr/bin/git", long(model.MaxArgBytes)...), false},
+		{execRequest("/usr/bin/tar", whole(model.MaxArgs)...), false},
+		{execRequest("/usr/bin/gcc", whole(model.MaxArgs)...), true},
+		{execRequest("/usr/bin/gcc", long(model.MaxArgBytes)...), true},
+	} {
+		d := l.Decide(tt.request)
+		if d.Allow != tt.allow || !tt.allow && (d.Reason != model.ReasonPolicyError || d.Errors[0].Message != messageCut) {
+			t.Errorf("%s with %d arguments: %+v", tt.request.Resource.ID, len(tt.request.Args), d)
+		}
+	}
+	tool := allKinds()[9]
+	tool.Args = whole(model.MaxArgs)
+	if d := l.Decide(tool); d.Reason != model.ReasonPolicyError {
+		t.Errorf("a tool: %+v", d)
+	}
+}
+
+func TestLongMessagesAreCut(t *testing.T) {
+	if got := cut(strings.Repeat("é", maxMessage)); len(got) > maxMessage+3 || !strings.HasSuffix(got, "é...") {
+		t.Errorf("%d bytes, %q", len(got), got[len(got)-8:])
+	}
+	if got := cut("a\x1b[31m\xff"); strings.ContainsAny(got, "\x1b") {
+		t.Errorf("%q", got)
+	}
+}
+
 // A panic inside cedar-go is an error of the policy, and the engine goes on.
 func TestPanicDenies(t *testing.T) {
 	l := load(t, policies(`@id("a") permit (principal, action == Writ::Action::"exec", resource);`, `@id("b") permit (principal, action == Writ::Action::"exec", resource) when { true };`))
@@ -254,8 +298,9 @@ func TestBadRequests(t *testing.T) {
 		"conditions swapped": change(lifeRequest(model.ActionContinue), func(r *model.Request) {
 			r.Conditions[0], r.Conditions[1] = r.Conditions[1], r.Conditions[0]
 		}),
-		"unknown standing":  change(lifeRequest(model.ActionContinue), func(r *model.Request) { r.Conditions[3].Standing = 17 }),
-		"http without path": change(allKinds()[11], func(r *model.Request) { r.Args = []string{"GET"} }),
+		"unknown standing":      change(lifeRequest(model.ActionContinue), func(r *model.Request) { r.Conditions[3].Standing = 17 }),
+		"http with a long path": change(allKinds()[11], func(r *model.Request) { r.Args = []string{"GET", "/" + strings.Repeat("a", model.MaxArgBytes)} }),
+		"http without path":     change(allKinds()[11], func(r *model.Request) { r.Args = []string{"GET"} }),
 	}
 	bad["exec of a host"] = change(bad["exec of a host"], func(r *model.Request) { r.Kind = model.ActionExec })
 	for name, r := range bad {

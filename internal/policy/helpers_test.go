@@ -2,6 +2,7 @@ package policy
 
 import (
 	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -109,7 +110,7 @@ func allKinds() []model.Request {
 		lifeRequest(model.ActionStart), lifeRequest(model.ActionContinue), lose(lifeRequest(model.ActionContinue), model.Policy, "drift"),
 		execRequest("/usr/bin/git", "git", "push", "origin main"), hostRequest("127.0.0.1", 80), hostRequest("example.org", 443),
 		unixRequest("/tmp/x.sock"), openRequest("/usr/lib/libc.so", model.AccessRead), openRequest("/home/me/project/a", model.AccessWrite),
-		tool, ask, http, delegate,
+		tool, ask, http, delegate, execRequest("/usr/bin/git", slices.Repeat([]string{"--x"}, model.MaxArgs)...),
 	}
 }
 

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,13 +60,13 @@ func randomPolicy(rng *rand.Rand) string {
 		}
 		common = append(common, overflow, overflow, `context.tier == "kernel"`, `"user" == context.tier`, `context.actions == 3`, `context.actions > 2`, `context.elapsedSeconds == 5`,
 			`context.conditions.scope.standing == "holds"`, `context.conditions.policy.standing == "lost"`, `context.conditions.policy.holds == false`, `!context.conditions.policy.holds`,
-			`context.conditions.policy.reason == "drift"`, overflow, `context.actions * 9223372036854775807 == 3`, `context == context`, `context has tier`)
+			`context.conditions.policy.reason == "drift"`, overflow, `context.actions * 9223372036854775807 == 3`, `context has tier`)
 		switch action {
 		case "connect":
 			common = append(common, `resource is Writ::Host && resource.port == 443`, `resource is Writ::Host && resource has ip && resource.ip.isLoopback()`, `resource is Writ::Host && resource.loopback == true`,
 				`resource is Writ::Host && 80 == resource.port && resource.protocol == "tcp"`, `context.program == "/usr/bin/sh"`, `context.execution.argv0 == "sh"`)
 		case "exec":
-			common = append(common, `resource.name == "git"`, `resource.path like "/usr/*"`, `context.args.contains("push")`, `context.command == "git push 'origin main'"`, `context.execution.dir in Writ::Directory::"/home/me"`)
+			common = append(common, `resource.name == "git"`, `resource.path like "/usr/*"`, `context.args.contains("push")`, `context.command == "git push 'origin main'"`, `context.command == "x" && resource == Writ::Executable::"/a/b"`, `context.execution.dir in Writ::Directory::"/home/me"`)
 		case "delegate":
 			common = append(common, `resource.operator == principal.operator`, `principal.operator == Writ::Operator::"olga"`)
 		case "call_tool":
@@ -97,7 +98,7 @@ func TestIndexChangesNothing(t *testing.T) {
 	self := baseRequest(model.ActionDelegate)
 	self.Resource = model.Resource{Kind: model.ResourceAgent, ID: "tester"} // to itself
 	requests = append(requests, self, hostRequest("::1", 443), hostRequest("0.0.0.0", 80), openRequest("/tmp/x", model.AccessWrite), openRequest("/", model.AccessRead),
-		execRequest("/a/b", "b"), stale(hostRequest("127.0.0.1", 443), model.Policy), unixRequest("/tmp/x.sock"), lose(execRequest("/usr/bin/git", "git", "push", "origin main"), model.Policy, "drift"))
+		execRequest("/a/b", "b"), stale(hostRequest("127.0.0.1", 443), model.Policy), execRequest("/usr/bin/git", slices.Repeat([]string{"git"}, model.MaxArgs)...), unixRequest("/tmp/x.sock"), lose(execRequest("/usr/bin/git", "git", "push", "origin main"), model.Policy, "drift"))
 	for round := range rounds {
 		rng := rand.New(rand.NewPCG(7, uint64(round)))
 		var rules []*rule
@@ -205,7 +206,7 @@ func TestShapesMeanWhatTheValidatorMeans(t *testing.T) {
 				agree(fmt.Sprintf("%s resource %s", r.Kind, name), entity.fits(rec), c.validator.Entity(e))
 			}
 		}
-		for _, name := range append(c.allAttributes(), "unknown") {
+		for _, name := range append(c.names, "unknown") {
 			for _, v := range append(values, nil) {
 				try(context, name, v, onContext(name))
 				try(resource.Attributes.Map(), name, v, onEntity(name))

@@ -55,7 +55,9 @@ func Load(b *Bundle) (*Loaded, error) {
 	for _, s := range b.sources {
 		rules, found := loadSource(s)
 		l.rules = append(l.rules, rules...)
-		problems = append(problems, found...)
+		if problems = append(problems, found...); len(problems) > text.MaxProblems {
+			return nil, problems.Err()
+		}
 		if len(l.rules) > MaxPolicies {
 			return nil, Problems{{Code: text.CodeTooLarge, File: s.Name, What: fmt.Sprintf("the bundle has more than %d policies", MaxPolicies),
 				Why: "loading and explaining them would take too long", Fix: "use conditions or directories to say the same with fewer"}}
@@ -115,7 +117,9 @@ func loadSource(s Source) (rules []*rule, problems Problems) {
 	for i, st := range statements {
 		r, found := loadStatement(s.Name, i+1, st)
 		if len(found) > 0 {
-			problems = append(problems, found...)
+			if problems = append(problems, found...); len(problems) > text.MaxProblems {
+				return rules, problems // more would not be shown
+			}
 			continue
 		}
 		rules = append(rules, r)
@@ -135,6 +139,7 @@ func loadStatement(file string, number int, st text.Statement) (*rule, Problems)
 	r.unordered = hasRecordLiteral(r.ast)
 	problems := checkSchema(file, r)
 	problems = append(problems, checkWords(file, r)...)
+	problems = append(problems, checkContext(file, r)...)
 	found := r.annotate(file)
 	return r, append(problems, found...)
 }

@@ -168,6 +168,52 @@ func TestBundleBounds(t *testing.T) {
 	}
 }
 
+// TestHostileSources loads what was written to make loading take for ever. There
+// is no clock here: what takes for ever runs into the time limit of the tests.
+func TestHostileSources(t *testing.T) {
+	head := `permit (principal, action == Writ::Action::"exec", resource) `
+	set := func(element string, n int) string { return "[" + strings.Repeat(element+",", n) + element + "]" }
+	numbered := func(n int, format string) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, format, i)
+		}
+		return b.String()
+	}
+	conditions := strings.Repeat(`when { context.tier == "user" } `, 1900)
+	for name, source := range map[string]string{
+		"ors":                 head + `when { true` + strings.Repeat(` || context.tier == "kernel"`, 330) + ` };`,
+		"tests for presence":  `permit (principal, action, resource is Writ::Host) when { true` + strings.Repeat(" && resource has ip", 500) + ` };`,
+		"a large set":         head + `when { ` + set("1", 30_000) + `.contains(context.actions) };`,
+		"bad entities":        strings.Repeat(`permit (principal, action == Writ::Action::"open", resource) when { resource in `+set(`Writ::File::"x"`, 4000)+" };\n", 15),
+		"nested ifs":          head + `when { ` + strings.Repeat(`if context.tier == "kernel" then true else `, 250) + `true };`,
+		"nested records":      head + `when { ` + strings.Repeat("{a:", 250) + "1" + strings.Repeat("}", 250) + ` == {} };`,
+		"a wide record":       head + `when { {` + numbered(4000, "a%d: 1,") + `} == {} };`,
+		"bad conditions":      head + strings.Repeat("when { 1 } ", 4000) + ";",
+		"bad attributes":      head + numbered(1000, "when { context.a%d } ") + ";",
+		"the same conditions": strings.Repeat(head+conditions+";\nforbid"+strings.TrimPrefix(head, "permit")+conditions+";\n", 7),
+		"permits and forbids": strings.Repeat(head+`when { context.tier == "user" };`+"\n", 4000) + strings.Repeat("forbid"+strings.TrimPrefix(head, "permit")+`when { context.tier == "kernel" };`+"\n", 4000),
+		"comments":            strings.Repeat("/**/", 200_000) + head + ";",
+		"semicolons":          strings.Repeat("x;", 400_000),
+		"a wild pattern":      head + `when { resource.path like "` + strings.Repeat("*a", 20_000) + `" };`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, err := NewBundle([]Source{{Name: "hostile.cedar", Text: []byte(source)}}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l, err := Load(b)
+			if err != nil {
+				if len(err.Error()) > 200_000 {
+					t.Errorf("%d bytes of problems", len(err.Error()))
+				}
+				return
+			}
+			l.Decide(execRequest("/"+strings.Repeat("a", 4000), "a"))
+		})
+	}
+}
+
 // A forbid of the user's may overrule what is built in.
 func TestOverrulingTheBuiltinIsNoContradiction(t *testing.T) {
 	load(t, append(Builtin(), policies(`forbid (principal, action == Writ::Action::"exec", resource);`))...)

@@ -23,6 +23,7 @@ type question struct {
 	loopback bool
 
 	plain      bool         // all conditions hold, with no more to be said of them
+	cut        bool         // the arguments may not be all of them
 	conditions types.Record // made when first read, unless plain
 	needs      needs
 
@@ -192,8 +193,12 @@ func (q *question) checkContext() (why string) {
 	if !utf8.ValidString(req.Process.Executable) || !validTexts(req.Args) {
 		return "the asking program or an argument is not UTF-8"
 	}
+	q.cut = mayBeCut(req.Args)
 	if req.Kind == model.ActionHTTP && len(req.Args) != 2 {
 		return "an HTTP request has a method and a path"
+	}
+	if req.Kind == model.ActionHTTP && q.cut {
+		return "the path is too long to be seen whole"
 	}
 	return ""
 }
@@ -267,8 +272,27 @@ func (q *question) prepare(n needs) {
 		q.cedar.Context = onlyConditions
 		return
 	}
-	q.cedar.Context, q.err = shape.make(n.context, q.contextValue)
+	bits := n.context
+	if q.cut { // to read what is not known must fail, and any failure denies
+		bits &^= shape.bit("args") | shape.bit("command")
+	}
+	q.cedar.Context, q.err = shape.make(bits, q.contextValue)
 }
+
+// mayBeCut tells whether arguments reach the limits of an action, at which a gate
+// cuts them off: there may be more than is seen. A cut may have fallen into the
+// middle of a character, whose bytes are then missing too.
+func mayBeCut(args []string) bool {
+	total := 0
+	for _, a := range args {
+		total += len(a)
+	}
+	return len(args) >= model.MaxArgs || total > model.MaxArgBytes-utf8.UTFMax
+}
+
+// argumentNames are the attributes of the context that are missing where the
+// arguments may be cut.
+var argumentNames = []types.String{"args", "command"}
 
 func rest(args []string) []string {
 	if len(args) == 0 {

@@ -70,6 +70,7 @@ type checker struct {
 	schema    *resolved.Schema
 	validator *validate.Validator
 	shapes    shapes
+	names     []string // every attribute name, at any depth
 }
 
 var theChecker = sync.OnceValue(func() *checker {
@@ -82,7 +83,7 @@ var theChecker = sync.OnceValue(func() *checker {
 	if err != nil {
 		panic("policy: embedded schema: " + err.Error())
 	}
-	return &checker{schema: r, validator: validate.New(r, validate.WithStrict()), shapes: newShapes(r)}
+	return &checker{schema: r, validator: validate.New(r, validate.WithStrict()), shapes: newShapes(r), names: attributeNames(r)}
 })
 
 // policy returns what the strict validator has against p, sorted: it walks over
@@ -136,8 +137,8 @@ func (c *checker) attributes(t types.EntityType, action types.EntityUID) []strin
 	return recordNames(record)
 }
 
-// allAttributes lists every attribute name of the schema, at any depth.
-func (c *checker) allAttributes() []string {
+// attributeNames lists every attribute name of the schema, at any depth.
+func attributeNames(s *resolved.Schema) []string {
 	seen := map[string]bool{}
 	var walk func(r resolved.RecordType)
 	walk = func(r resolved.RecordType) {
@@ -148,10 +149,10 @@ func (c *checker) allAttributes() []string {
 			}
 		}
 	}
-	for _, e := range c.schema.Entities {
+	for _, e := range s.Entities {
 		walk(e.Shape)
 	}
-	for _, a := range c.schema.Actions {
+	for _, a := range s.Actions {
 		if a.AppliesTo != nil {
 			walk(a.AppliesTo.Context)
 		}
@@ -180,6 +181,9 @@ func (c *checker) resourceTypes(k model.ActionKind) []types.EntityType {
 // resource type or, where context is set, of the context of every action for
 // it. names lead to it through records.
 func (c *checker) required(context bool, names []types.String, resource types.EntityType) bool {
+	if context && slices.Contains(argumentNames, names[0]) {
+		return false // they are missing where they may be cut
+	}
 	if !context {
 		return requiredIn(c.schema.Entities[resource].Shape, names)
 	}

@@ -34,9 +34,12 @@ func checkWords(file string, r *rule) (problems Problems) {
 	for _, uid := range entitiesOf(r.ast) {
 		if what, fix := badEntity(uid); what != "" {
 			report(text.CodeBadEntity, string(uid.ID), fmt.Sprintf("%s can never occur: %s", uid, what), "the policy would never match", fix)
+			if len(problems) == maxComplaints {
+				return problems
+			}
 		}
 	}
-	attributes := theChecker().allAttributes()
+	attributes := theChecker().names
 	inspect(r.ast, func(n ast.IsNode) {
 		switch n := n.(type) {
 		case ast.NodeTypeEquals:
@@ -50,6 +53,13 @@ func checkWords(file string, r *rule) (problems Problems) {
 				}
 			}
 		case ast.NodeTypeHas:
+			if variable, ok := n.Arg.(ast.NodeTypeVariable); ok && variable.Name == "context" && slices.Contains(argumentNames, n.Value) {
+				at := r.findAttribute(r.source.Keyword(), string(n.Value))
+				problems = append(problems, &Problem{Code: text.CodeType, File: file, Line: at.Line, Column: at.Column,
+					What: fmt.Sprintf("whether there is %q cannot be asked", string(n.Value)), Why: "arguments too many to be seen whole must deny, and not count as none",
+					Fix: "leave the question out, and name in the head the actions that have arguments, such as action == " + actionsWith(theChecker(), string(n.Value))})
+				return
+			}
 			if !slices.Contains(attributes, string(n.Value)) {
 				at := r.findAttribute(r.source.Keyword(), string(n.Value))
 				problems = append(problems, &Problem{Code: text.CodeUnknownAttribute, File: file, Line: at.Line, Column: at.Column,
@@ -83,6 +93,29 @@ func inspect(p *ast.Policy, visit func(ast.IsNode)) {
 			return true
 		})
 	}
+}
+
+// checkContext reports the use of the context otherwise than by its attributes:
+// what is not read by name can be missing without anybody noticing.
+func checkContext(file string, r *rule) (problems Problems) {
+	inspectUntil(r.ast, func(n ast.IsNode) bool {
+		var arg ast.IsNode
+		switch n := n.(type) {
+		case ast.NodeTypeAccess:
+			arg = n.Arg
+		case ast.NodeTypeHas:
+			arg = n.Arg
+		case ast.NodeTypeVariable:
+			if n.Name == "context" && len(problems) == 0 {
+				at := r.find(r.source.Keyword(), text.Word, "context")
+				problems = append(problems, &Problem{Code: text.CodeType, File: file, Line: at.Line, Column: at.Column,
+					What: "the context is used as a whole", Why: "which attributes it has differs between actions and versions", Fix: "name its attributes, such as context.tier"})
+			}
+		}
+		variable, ok := arg.(ast.NodeTypeVariable)
+		return !ok || variable.Name != "context"
+	})
+	return problems
 }
 
 // entitiesOf returns every entity that a policy names but its actions, in no

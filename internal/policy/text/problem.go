@@ -110,6 +110,16 @@ func (ps Problems) Has(code Code) bool {
 // MaxProblems is how many problems are reported at once.
 const MaxProblems = 50
 
+const maxText = 600
+
+// short cuts a text that quotes too much.
+func short(s string) string {
+	if s = Plain(s); len(s) > maxText {
+		return strings.ToValidUTF8(s[:maxText], "") + "..."
+	}
+	return s
+}
+
 // Plain makes a text that quotes somebody's input fit for a terminal: without
 // control and direction characters, and valid UTF-8.
 func Plain(s string) string {
@@ -129,7 +139,7 @@ func (ps Problems) Err() error {
 	}
 	sorted := make(Problems, len(ps))
 	for i, p := range ps {
-		sorted[i] = &Problem{Code: p.Code, File: Plain(p.File), Line: p.Line, Column: p.Column, What: Plain(p.What), Why: Plain(p.Why), Fix: Plain(p.Fix)}
+		sorted[i] = &Problem{Code: p.Code, File: Plain(p.File), Line: p.Line, Column: p.Column, What: short(p.What), Why: short(p.Why), Fix: short(p.Fix)}
 	}
 	slices.SortStableFunc(sorted, func(a, b *Problem) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column),
