@@ -1,0 +1,551 @@
+package integrity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/observe"
+)
+
+func TestConfinedProcessHolds(t *testing.T) {
+	both(t, func(t *testing.T, grouped bool) {
+		w := newTree(t, grouped, "", "/bin/sleep", "1000")
+		for range 5 {
+			w.expect("the launcher waits", "")
+		}
+		w.release(w.main)
+		for range 20 {
+			w.expect("the workload runs", "")
+		}
+		if got := w.o.Observe(t.Context()); got.Detail != "1 processes" || got.ValidUntil != got.ObservedAt+int64(Rhythm.Holds) {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// A process with each flaw is found, and is a loss only as long as it is there.
+func TestUnconfinedProcesses(t *testing.T) {
+	cases := map[string]string{"nofilter": ReasonFilter, "netns": ReasonNamespace}
+	if os.Geteuid() == 0 {
+		cases["nonnp"], cases["caps"] = ReasonPrivileges, ReasonPrivileges
+	}
+	both(t, func(t *testing.T, grouped bool) {
+		w := newTree(t, grouped, "", "/bin/sleep", "1000")
+		w.release(w.main)
+		w.expect("at first", "")
+		for flaws, reason := range cases {
+			pid := w.launch(flaws, "/bin/sleep", "1000")
+			if grouped {
+				w.join(pid)
+			}
+			w.release(pid)
+			w.expect(flaws, reason, strconv.Itoa(pid), "sleep")
+			w.expect(flaws+", again", reason)
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			w.await("it ends", func() bool { return syscall.Kill(pid, 0) != nil })
+			w.expect(flaws+" has ended", "")
+		}
+	})
+}
+
+func TestForeignDeletedAndModifiedExecutables(t *testing.T) {
+	both(t, func(t *testing.T, grouped bool) {
+		foreign := program(t, "/bin/sleep")
+		w := newTree(t, grouped, "", foreign, "1000")
+		w.expect("the launcher waits", "")
+		w.release(w.main)
+		w.expect("not allowed", ReasonForeign, foreign)
+		w.gate.allow(t, foreign)
+		w.expect("allowed", "")
+		if err := os.Chmod(foreign, 0o700); err != nil { // another ctime, the same content
+			t.Fatal(err)
+		}
+		w.expect("another mode", "")
+		if err := os.Link(foreign, foreign+".link"); err != nil {
+			t.Fatal(err)
+		}
+		w.expect("another link", "")
+		if err := os.Remove(foreign + ".link"); err != nil {
+			t.Fatal(err)
+		}
+		w.expect("one link less", "")
+		if err := os.Remove(foreign); err != nil {
+			t.Fatal(err)
+		}
+		w.expect("deleted", ReasonDeleted, foreign)
+
+		replaced := program(t, "/bin/sleep")
+		w = newTree(t, grouped, "", replaced, "1000")
+		w.gate.allow(t, replaced)
+		w.release(w.main)
+		w.expect("at first", "")
+		other := program(t, "/bin/cat")
+		if err := os.Rename(other, replaced); err != nil {
+			t.Fatal(err)
+		}
+		w.expect("replaced", ReasonDeleted)
+
+		modified := program(t, "/bin/sleep")
+		w = newTree(t, grouped, "", modified, "1000")
+		var st unix.Stat_t
+		if err := unix.Stat(modified, &st); err != nil {
+			t.Fatal(err)
+		}
+		w.gate.set(st, model.Resource{ID: modified, Digest: model.DigestOf([]byte("another"))})
+		w.release(w.main)
+		w.expect("not the allowed content", ReasonModified, modified)
+		w.expect("again", ReasonModified)
+		w.gate.allow(t, modified)
+		w.expect("allowed as it is", "")
+	})
+}
+
+// What is written to a running program's file, where the kernel allows it, or
+// through the disk, is found when the file is read again.
+func TestLargeAndChangedFilesAreReadInPieces(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "large")
+	content := make([]byte, perSweep*5/2)
+	if err := os.WriteFile(path, content, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	x := newExecutables()
+	defer x.close()
+	g := &gate{known: map[inode]model.Resource{}}
+	g.allow(t, path)
+	// A directory that looks like a process's.
+	dir := t.TempDir()
+	if err := os.Symlink(path, filepath.Join(dir, "exe")); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{pid: 1, dir: fd}
+	defer p.close()
+	mono := int64(1)
+	round := func() *loss {
+		t.Helper()
+		var st unix.Stat_t
+		if err := p.executable(&st); err != nil {
+			t.Fatal(err)
+		}
+		if l := x.check(p, versionOf(&st), st.Nlink == 0, g); l != nil {
+			return l
+		}
+		mono += int64(Rhythm.Every)
+		return x.proceed(mono)
+	}
+	e := func() *executable {
+		for _, e := range x.known {
+			return e
+		}
+		return nil
+	}
+	rounds := 0
+	for ; e() == nil || !e().good; rounds++ {
+		if l := round(); l != nil || rounds > 10 {
+			t.Fatalf("%+v after %d rounds", l, rounds)
+		}
+	}
+	if rounds < 3 {
+		t.Errorf("read in %d rounds", rounds)
+	}
+	was := e().readAt
+	for range 2 * rotation / Rhythm.Every {
+		if l := round(); l != nil {
+			t.Fatal(l)
+		}
+	}
+	if e().readAt == was {
+		t.Error("not read again in slow rotation")
+	}
+	if err := os.WriteFile(path, append(content[:len(content)-1], 'x'), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var l *loss
+	for i := 0; l == nil && i < 10; i++ {
+		l = round()
+	}
+	if l == nil || l.reason != ReasonModified {
+		t.Errorf("changed: %+v", l)
+	}
+	if l := round(); l == nil || l.reason != ReasonModified {
+		t.Errorf("changed, again: %+v", l)
+	}
+}
+
+func TestProcessOutsideOfTheGroup(t *testing.T) {
+	w := newTree(t, true, "", "/bin/sleep", "1000")
+	w.release(w.main)
+	w.expect("inside", "")
+	above := filepath.Join(filepath.Dir(w.group), "cgroup.procs")
+	if err := os.WriteFile(above, []byte(strconv.Itoa(w.main)), 0); err != nil {
+		t.Fatal(err)
+	}
+	// The listing does not name it any more; the search of the whole does.
+	w.await("the escape", func() bool { return w.o.Observe(t.Context()).Reason == ReasonOutside })
+	w.join(w.main)
+	w.await("back inside", func() bool { return w.o.Observe(t.Context()).Reason == "" })
+}
+
+func TestGroupThatIsGone(t *testing.T) {
+	w := newTree(t, true, "", "/bin/sleep", "1000")
+	w.expect("at first", "")
+	if err := os.WriteFile(filepath.Join(filepath.Dir(w.group), "cgroup.procs"), []byte(strconv.Itoa(w.main)), 0); err != nil {
+		t.Fatal(err)
+	}
+	w.await("the group goes", func() bool { return os.Remove(w.group) == nil })
+	w.expect("gone", ReasonGroupLost)
+	close(w.ended)
+	w.expect("and the execution with it", "")
+}
+
+func TestIntruderInThePIDNamespace(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("not root: no other process can be put into the namespace here")
+	}
+	both(t, func(t *testing.T, grouped bool) {
+		w := newTree(t, grouped, "", "/bin/sleep", "1000")
+		w.release(w.main)
+		w.expect("alone", "")
+		stop := start(t, "intruder", strconv.Itoa(w.main), "/bin/sleep", "999")
+		w.await("the intruder", func() bool {
+			o := w.o.Observe(t.Context())
+			return o.Reason == ReasonFilter || o.Reason == ReasonOutside || o.Reason == ReasonNamespace
+		})
+		stop()
+		w.await("the end of it", func() bool { return w.o.Observe(t.Context()).Reason == "" })
+	})
+}
+
+// start runs this binary as a helper until stop is called.
+func start(t *testing.T, args ...string) (stop func()) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := out.Read(make([]byte, 10)); n == 0 {
+		t.Fatalf("%v: %v", args, err)
+	}
+	done := false
+	stop = func() {
+		if !done {
+			done = true
+			in.Close()
+			_ = cmd.Wait()
+		}
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+func TestTracedProcess(t *testing.T) {
+	both(t, func(t *testing.T, grouped bool) {
+		w := newTree(t, grouped, "", "/bin/sleep", "1000")
+		w.release(w.main)
+		w.expect("alone", "")
+		stop := start(t, "tracer", strconv.Itoa(w.main))
+		w.expect("traced", ReasonTraced, strconv.Itoa(w.main))
+		stop()
+		w.await("not traced any more", func() bool { return w.o.Observe(t.Context()).Reason == "" })
+	})
+}
+
+func TestGuard(t *testing.T) {
+	both(t, func(t *testing.T, grouped bool) {
+		w := newTree(t, grouped, "", "/bin/sleep", "1000")
+		w.release(w.main)
+		w.expect("at first", "")
+		guard := w.guard.Process.Pid
+		state := func() string {
+			b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", guard))
+			return strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))[0]
+		}
+		if err := syscall.Kill(guard, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		w.await("the guard stops", func() bool { return state() == "T" })
+		w.expect("stopped", ReasonGuardStopped)
+		if err := syscall.Kill(guard, syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		w.await("the guard goes on", func() bool { return state() != "T" })
+		w.expect("goes on", "")
+		stop := start(t, "tracer", strconv.Itoa(guard))
+		w.expect("traced", ReasonGuardChanged)
+		stop()
+		w.expect("not traced any more", "")
+		if err := syscall.Kill(guard, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		w.await("the guard ends", func() bool { return state() == "Z" })
+		w.expect("killed", ReasonGuardLost)
+		close(w.ended)
+		w.expect("the end is known", "")
+	})
+}
+
+// The guard's normal end is seen before the governor has heard of it.
+func TestNormalEndIsNoLoss(t *testing.T) {
+	both(t, func(t *testing.T, grouped bool) {
+		w := newTree(t, grouped, "", "/bin/true")
+		w.release(w.main)
+		w.expect("it runs or has ended", "")
+		w.orders.Close()
+		go func() {
+			_ = w.guard.Wait()
+			time.Sleep(endWithin / 5)
+			close(w.ended)
+		}()
+		for range 20 {
+			w.expect("around the end", "")
+		}
+	})
+}
+
+func TestGateAndFaults(t *testing.T) {
+	w := newTree(t, false, "", "/bin/sleep", "1000")
+	var gone error
+	w.o.target.Listener = func() error { return gone }
+	w.expect("at first", "")
+	gone = errors.New("poll says hang-up")
+	w.expect("no listener", ReasonGateLost, "hang-up")
+	gone = nil
+	w.expect("a listener", "")
+	w.o.Fault(ReasonMismatch, "ran something else")
+	select {
+	case <-w.o.Wake():
+	default:
+		t.Error("a fault does not wake")
+	}
+	w.expect("a fault", ReasonMismatch)
+	w.o.Fault(ReasonGateLost, "later")
+	w.expect("the first fault", ReasonMismatch)
+	close(w.ended)
+	w.expect("for good", ReasonMismatch)
+}
+
+func TestAttachRefusesWhatIsNotArmed(t *testing.T) {
+	w := newTree(t, true, "", "/bin/sleep", "1000")
+	stray := w.launch("", "/bin/sleep", "1000") // not in the group
+	for name, target := range map[string]Target{
+		"no gate":               {Guard: w.guard.Process.Pid, Main: w.main},
+		"no guard":              {Guard: 1 << 22, Main: w.main, Allowed: w.gate},
+		"not a guard":           {Guard: os.Getpid(), Main: w.main, Allowed: w.gate},
+		"not the first process": {Guard: w.main, Main: w.main, Allowed: w.gate},
+		"no launcher":           {Guard: w.guard.Process.Pid, Main: 1 << 22, Allowed: w.gate},
+		"not in the namespaces": {Guard: w.guard.Process.Pid, Main: os.Getpid(), Allowed: w.gate},
+		"no group":              {Guard: w.guard.Process.Pid, Main: w.main, Allowed: w.gate, Group: w.group + "x"},
+		"not in the group":      {Guard: w.guard.Process.Pid, Main: stray, Allowed: w.gate, Group: w.group},
+	} {
+		if err := New(Config{Clock: observe.SystemClock}).Attach(target); err == nil {
+			t.Errorf("%s: attached", name)
+		}
+	}
+}
+
+// Zombies, and a process whose first thread has ended.
+func TestZombiesAndHeadlessProcesses(t *testing.T) {
+	both(t, func(t *testing.T, grouped bool) {
+		w := newTree(t, grouped, "", "/bin/sh", "-c", "/bin/true & /bin/true & exec /bin/sleep 1000")
+		w.release(w.main)
+		w.await("zombies", func() bool { return len(w.children(w.main)) == 2 })
+		for range 10 {
+			w.expect("with zombies", "")
+		}
+		copied := program(t, "/proc/self/exe")
+		w = newTree(t, grouped, "", copied, "headless")
+		w.gate.allow(t, copied)
+		w.release(w.main)
+		w.await("the first thread ends", func() bool {
+			b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", w.main))
+			return strings.Contains(string(b), ") Z ")
+		})
+		w.expect("goes on without its first thread", "", "1 processes")
+		w.gate.forbid(t, copied)
+		w.expect("hides behind its first thread", ReasonForeign)
+	})
+}
+
+// storm makes short-lived processes of every kind without end.
+const storm = `
+while :; do
+	/bin/true & /bin/true &
+	(/bin/true; /bin/sh -c '/bin/true & exec /bin/true') &
+	/bin/cat </dev/null | /bin/cat | /bin/true
+done`
+
+// A storm of forks and execs, seen as fast as one can look, is no loss; nor are
+// launchers that come up in the middle of it.
+func TestForkStormIsNoLoss(t *testing.T) {
+	length := 4 * time.Second
+	if testing.Short() {
+		length = time.Second
+	}
+	both(t, func(t *testing.T, grouped bool) {
+		w := newTree(t, grouped, "", "/bin/sh", "-c", storm)
+		w.release(w.main)
+		looks, most := 0, 0
+		var longest time.Duration
+		for end := time.Now().Add(length); time.Now().Before(end); looks++ {
+			began := time.Now()
+			if got := w.o.Observe(t.Context()); got.Verdict != model.VerdictValid {
+				t.Fatalf("look %d: %+v", looks, got)
+			}
+			longest = max(longest, time.Since(began))
+			most = max(most, len(w.o.sweep.processes))
+		}
+		t.Logf("%d looks, up to %d processes, the longest took %s", looks, most, longest)
+		if most < 2 {
+			t.Error("there was no storm")
+		}
+	})
+}
+
+// The launcher's way into the workload, at whatever moment it is looked at.
+func TestLauncherIsNoLossAtAnyMoment(t *testing.T) {
+	both(t, func(t *testing.T, grouped bool) {
+		for range 15 {
+			w := newTree(t, grouped, "", "/bin/sleep", "1000")
+			if _, err := w.hold.Write([]byte{1}); err != nil {
+				t.Fatal(err)
+			}
+			for became := false; !became; {
+				if got := w.o.Observe(t.Context()); got.Verdict != model.VerdictValid {
+					t.Fatalf("%+v", got)
+				}
+				p := w.o.sweep.processes[w.main]
+				became = p != nil && p.became
+			}
+			_ = w.guard.Process.Kill()
+		}
+	})
+}
+
+// In a process of its own, whose binary is then replaced.
+func TestWritsOwnBinary(t *testing.T) {
+	if os.Getenv("WRIT_TEST_SELF") != "" {
+		exe, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := New(Config{Clock: observe.SystemClock})
+		expect := func(what, reason string) {
+			t.Helper()
+			if got := o.Observe(t.Context()); got.Reason != reason {
+				t.Errorf("%s: %+v, want %q", what, got, reason)
+			}
+		}
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		expect("at first", "")
+		must(os.Rename(exe, exe+".moved"))
+		expect("moved away", ReasonWrit)
+		must(os.Rename(exe+".moved", exe))
+		expect("and back", "")
+		must(os.Chtimes(exe, time.Now(), time.Now()))
+		expect("touched", ReasonWrit)
+		must(os.Remove(exe))
+		expect("deleted", ReasonWrit)
+		return
+	}
+	cmd := exec.Command(program(t, "/proc/self/exe"), "-test.run=^TestWritsOwnBinary$", "-test.v")
+	cmd.Env = append(os.Environ(), "WRIT_TEST_SELF=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+func TestLossIsPushedByTheRunner(t *testing.T) {
+	w := newTree(t, false, "", "/bin/sleep", "1000")
+	w.release(w.main)
+	ctx, cancel := context.WithCancel(t.Context())
+	words := make(chan model.Observation, 100)
+	done := make(chan error)
+	go func() { done <- observe.Run(ctx, []observe.Observer{w.o}, func(o model.Observation) { words <- o }) }()
+	if o := <-words; o.Verdict != model.VerdictValid {
+		t.Fatalf("%+v", o)
+	}
+	sleep, err := filepath.EvalSymlinks("/bin/sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.gate.forbid(t, sleep)
+	for {
+		select {
+		case o := <-words:
+			if o.Reason == "" {
+				continue
+			}
+			if o.Reason != ReasonForeign {
+				t.Errorf("%+v", o)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("the loss was not seen")
+		}
+		break
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReasonsAreComplete(t *testing.T) {
+	seen := map[string]bool{}
+	for _, r := range Reasons {
+		if seen[r.Code] || r.Title == "" || r.Why == "" || r.Fix == "" {
+			t.Errorf("%+v", r)
+		}
+		seen[r.Code] = true
+	}
+}
+
+// A sweep of 100 real processes, in a group and without.
+func BenchmarkSweep100(b *testing.B) {
+	for _, grouped := range []bool{true, false} {
+		b.Run(map[bool]string{true: "group", false: "descendants"}[grouped], func(b *testing.B) {
+			w := newTree(b, grouped, "", "/bin/sh", "-c", "i=0; while [ $i -lt 99 ]; do /bin/sleep 1000 & i=$((i+1)); done; exec /bin/sleep 1000")
+			w.release(w.main)
+			w.await("100 processes", func() bool {
+				got := w.o.Observe(context.Background())
+				return got.Detail == "100 processes"
+			})
+			for b.Loop() {
+				if got := w.o.Observe(context.Background()); got.Verdict != model.VerdictValid {
+					b.Fatal(got)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/100, "us/process")
+		})
+	}
+}

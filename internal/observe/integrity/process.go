@@ -1,0 +1,239 @@
+package integrity
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// process is one process of the tree, by its /proc directory.
+type process struct {
+	pid    int
+	dir    int  // O_PATH of /proc/PID
+	became bool // it was seen to run something else than Writ's own binary
+}
+
+// String is for people.
+func (p *process) String() string {
+	st, err := p.stat()
+	if err != nil {
+		return fmt.Sprintf("process %d", p.pid)
+	}
+	return fmt.Sprintf("process %d (%s)", p.pid, st.comm)
+}
+
+func openProcess(pid int) (*process, error) {
+	dir, err := unix.Open("/proc/"+strconv.Itoa(pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &process{pid: pid, dir: dir}, nil
+}
+
+func (p *process) close() { _ = unix.Close(p.dir) }
+
+// gone tells whether an error of reading /proc means that the process, or the
+// part of it that was asked for, is no more.
+func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) }
+
+// unreadable is the loss of not being able to look; nil if the process is only
+// ending. The error does not tell: links of a process that is no more fail with
+// EACCES.
+func (p *process) unreadable(what string, err error) *loss {
+	if p.ending() {
+		return nil
+	}
+	return lose(ReasonUnreadable, "%s: %s: %v", p, what, err)
+}
+
+// read reads a file of the process into buf and returns what it held.
+func (p *process) read(name string, buf []byte) ([]byte, error) {
+	fd, err := unix.Openat(p.dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	n := 0
+	for n < len(buf) {
+		m, err := unix.Read(fd, buf[n:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if m == 0 {
+			return buf[:n], nil
+		}
+		n += m
+	}
+	return buf[:n], nil
+}
+
+// namespace returns the identity of one of the process's namespaces.
+func (p *process) namespace(name string) (inode, error) {
+	var st unix.Stat_t
+	if err := unix.Fstatat(p.dir, name, &st, 0); err != nil {
+		return inode{}, err
+	}
+	return inode{uint64(st.Dev), st.Ino}, nil
+}
+
+// executable looks at the file that the process runs, wherever its path leads.
+func (p *process) executable(st *unix.Stat_t) error { return unix.Fstatat(p.dir, "exe", st, 0) }
+
+// path is what the kernel calls the executable.
+func (p *process) path() string {
+	var buf [4096]byte
+	n, err := unix.Readlinkat(p.dir, "exe", buf[:])
+	if err != nil {
+		return "an unknown executable"
+	}
+	return string(buf[:n])
+}
+
+// group returns the process's line of cgroup v2.
+func (p *process) group() (string, error) {
+	var buf [8192]byte
+	b, err := p.read("cgroup", buf[:])
+	if err != nil {
+		return "", err
+	}
+	for line := range bytes.Lines(b) {
+		if bytes.HasPrefix(line, []byte("0::")) {
+			return string(bytes.TrimSuffix(line, []byte("\n"))), nil
+		}
+	}
+	return "0::(none)", nil
+}
+
+// stat is what is used of /proc/PID/stat.
+type stat struct {
+	comm  string
+	state byte
+	flags uint64 // PF_* of linux/sched.h
+	start uint64 // clock ticks since boot
+}
+
+const pfExiting = 0x4
+
+func (p *process) stat() (stat, error) {
+	var buf [1024]byte
+	b, err := p.read("stat", buf[:])
+	if err != nil {
+		return stat{}, err
+	}
+	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
+	if open < 0 || end < open {
+		return stat{}, errors.New("stat makes no sense")
+	}
+	f := bytes.Fields(b[end+1:])
+	if len(f) < 20 || len(f[0]) != 1 {
+		return stat{}, errors.New("stat makes no sense")
+	}
+	s := stat{comm: string(b[open+1 : end]), state: f[0][0]}
+	if s.flags, err = strconv.ParseUint(string(f[9-3]), 10, 64); err != nil {
+		return stat{}, err
+	}
+	s.start, err = strconv.ParseUint(string(f[22-3]), 10, 64)
+	return s, err
+}
+
+// ending tells whether the process has ended or is about to.
+func (p *process) ending() bool {
+	s, err := p.stat()
+	return gone(err) || err == nil && (s.state == 'Z' || s.state == 'X' || s.state == 'x' || s.flags&pfExiting != 0)
+}
+
+// status is what is used of /proc/PID/status.
+type status struct {
+	state   byte
+	nsPID   int // in the innermost PID namespace
+	tracer  int
+	threads int
+	caps    uint64 // inheritable, permitted, effective and ambient together
+	noNew   bool
+	seccomp int
+}
+
+func (p *process) status(s *status) error {
+	var buf [4096]byte
+	b, err := p.read("status", buf[:])
+	if err != nil {
+		return err
+	}
+	*s = status{seccomp: -1}
+	found := 0
+	for len(b) > 0 {
+		end := bytes.IndexByte(b, '\n')
+		if end < 0 {
+			break
+		}
+		line := b[:end]
+		b = b[end+1:]
+		colon := bytes.IndexByte(line, ':')
+		if colon < 0 || len(line) < colon+2 {
+			continue
+		}
+		value := bytes.TrimLeft(line[colon+1:], "\t ")
+		switch string(line[:colon]) {
+		case "State":
+			if len(value) > 0 {
+				s.state = value[0]
+				found++
+			}
+		case "NSpid":
+			s.nsPID = atoi(value[bytes.LastIndexByte(value, '\t')+1:])
+			found++
+		case "TracerPid":
+			s.tracer = atoi(value)
+			found++
+		case "Threads":
+			s.threads = atoi(value)
+			found++
+		case "CapInh", "CapPrm", "CapEff", "CapAmb":
+			n, err := strconv.ParseUint(string(value), 16, 64)
+			if err != nil {
+				return fmt.Errorf("status makes no sense: %w", err)
+			}
+			s.caps |= n
+			found++
+		case "NoNewPrivs":
+			s.noNew = atoi(value) == 1
+			found++
+		case "Seccomp":
+			s.seccomp = atoi(value)
+			found++
+		}
+	}
+	if found != 10 {
+		return fmt.Errorf("status tells %d of 10 things", found)
+	}
+	return nil
+}
+
+// atoi reads a number; -1 is none.
+func atoi(b []byte) int {
+	n := 0
+	if len(b) == 0 {
+		return -1
+	}
+	for _, c := range b {
+		if c < '0' || c > '9' || n > 1<<40 {
+			return -1
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n
+}
+
+// ownThread tells whether tid is a thread of this process: the gate traces an
+// exec for a moment.
+func ownThread(tid int) bool {
+	var st unix.Stat_t
+	return unix.Stat("/proc/self/task/"+strconv.Itoa(tid), &st) == nil
+}
