@@ -37,6 +37,7 @@ type investigation struct {
 	asked    map[uint64]*model.Action
 	stopping *event // the phase record that says why it does not run
 	order    *model.Order
+	failure  string   // detail of the last thing that could not be carried out
 	lastGate *ruled   // last denied start or continue
 	last     *ruled   // last denied action
 	number   uint64   // the action that is looked for; 0 for none
@@ -118,6 +119,10 @@ func (v *investigation) input(in model.Input) {
 		}
 	case model.InputOrder:
 		v.order = in.Order
+	case model.InputReport:
+		if !in.Report.OK {
+			v.failure = fmt.Sprintf("%s failed: %s", in.Report.Effect, in.Report.Detail)
+		}
 	}
 }
 
@@ -175,9 +180,9 @@ func (r *ruled) what() string {
 	case r.action != nil:
 		return actionWords(*r.action)
 	case r.ruling.Kind == model.ActionStart:
-		return "the start"
+		return "to start"
 	case r.ruling.Kind == model.ActionContinue:
-		return "going on"
+		return "to go on"
 	}
 	return r.ruling.Kind.String()
 }

@@ -51,13 +51,22 @@ func (o *output) write(b []byte) {
 
 // say writes one line of Writ's own words to stderr.
 func (o *output) say(format string, args ...any) {
-	fmt.Fprintf(o.stderr, "writ: %s\n", problem.Clean(fmt.Sprintf(format, args...)))
+	o.tell(fmt.Sprintf("writ: %s\n", problem.Clean(fmt.Sprintf(format, args...))))
+}
+
+// tell writes to stderr. A command that is run may have set the terminal so that
+// a line feed alone does not go back to the first column.
+func (o *output) tell(text string) {
+	if o.terminal {
+		text = strings.ReplaceAll(text, "\n", "\r\n")
+	}
+	io.WriteString(o.stderr, text)
 }
 
 // problem writes what is wrong to stderr.
 func (o *output) problem(err error) *problem.Problem {
 	p := explain.Explain(err)
-	io.WriteString(o.stderr, p.Text())
+	o.tell(p.Text())
 	return p
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -92,6 +93,9 @@ func (a *app) run(ctx context.Context, r *runFlags, argv []string) error {
 		return err
 	}
 	spec.StateDir = dir.Root()
+	if err := outOfReach(dir.Root(), r.dir); err != nil {
+		return err
+	}
 	a.tidy(ctx, dir)
 
 	w := newWatcher(a.out, r.quiet, r.verbose)
@@ -102,6 +106,24 @@ func (a *app) run(ctx context.Context, r *runFlags, argv []string) error {
 		return runProblem(r, result, err)
 	}
 	return w.ending(result)
+}
+
+// outOfReach refuses a working directory that lies in the state directory.
+func outOfReach(state, dir string) error {
+	real, err := filepath.EvalSymlinks(dir)
+	if dir == "" {
+		real, err = os.Readlink("/proc/self/cwd")
+	}
+	if err == nil {
+		real, err = filepath.Abs(real)
+	}
+	if err != nil {
+		return nil // the governor says what is wrong with it
+	}
+	if real == state || strings.HasPrefix(real, strings.TrimSuffix(state, "/")+"/") {
+		return problem.New("state_in_reach", "the working directory %s lies in the state directory %s", real, state)
+	}
+	return nil
 }
 
 // runProblem says why Writ failed.

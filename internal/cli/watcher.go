@@ -28,18 +28,19 @@ type watcher struct {
 	out     *output
 	quiet   bool
 	start   bool // say when it starts
+	end     bool // say when it ends by itself
 	queue   chan governor.Notice
 	done    chan struct{}
 	dropped atomic.Uint64
 	// Of the printing goroutine, until done is closed:
 	denials map[string]bool
-	denied  uint64
 	untold  uint64 // denials not told of
-	last    string // text of the last notice that came with one
+	fault   string // why the command could not be run
+	last    string // what was lost or failed last, in words
 }
 
 func newWatcher(out *output, quiet, verbose bool) *watcher {
-	w := &watcher{out: out, quiet: quiet, start: verbose || out.terminal && !quiet, queue: make(chan governor.Notice, noticeQueue),
+	w := &watcher{out: out, quiet: quiet, start: verbose || out.terminal, end: verbose, queue: make(chan governor.Notice, noticeQueue),
 		done: make(chan struct{}), denials: map[string]bool{}}
 	go func() {
 		defer close(w.done)
@@ -73,11 +74,11 @@ func (w *watcher) close() {
 }
 
 func (w *watcher) tell(n governor.Notice) {
-	if n.Text != "" {
+	if n.Text != "" && n.Kind != governor.NoticeDenied {
 		w.last = n.Text
 	}
-	if n.Kind == governor.NoticeDenied {
-		w.denied++
+	if n.Kind == governor.NoticeEnded && n.Phase == model.Completed {
+		w.fault = n.Text
 	}
 	if w.quiet {
 		return
@@ -96,7 +97,7 @@ func (w *watcher) tell(n governor.Notice) {
 	case governor.NoticeResumed:
 		w.out.say("goes on: %s", n.Reason)
 	case governor.NoticeEnded:
-		if w.start && n.Phase == model.Completed {
+		if w.end && n.Phase == model.Completed {
 			w.out.say("execution %s ended; `writ events %s`", n.Execution, n.Execution)
 		}
 	}
@@ -126,6 +127,9 @@ func (w *watcher) ending(r governor.Result) error {
 		if r.Exit.Signal != 0 {
 			return exitCode(128 + int(r.Exit.Signal))
 		}
+		if w.fault != "" {
+			return notRun(int(r.Exit.Code), w.fault)
+		}
 		if r.Exit.Code != 0 {
 			return exitCode(r.Exit.Code)
 		}
@@ -140,4 +144,20 @@ func (w *watcher) ending(r governor.Result) error {
 		return p.WithFix(fmt.Sprintf("`writ why %s` names what was lost", r.Execution))
 	}
 	return problem.New(problem.Internal, "execution %s ended in the phase %s", r.Execution, r.Phase)
+}
+
+// notRun says that the command was there, and could not be run all the same: a
+// script whose interpreter is missing, or a file that is no program.
+func notRun(code int, what string) error {
+	name := "command_not_executable"
+	if code == 127 {
+		name = "command_not_found"
+	}
+	p := problem.New(name, "%s", what).
+		WithFix("for a script, check the interpreter in its first line, and that it is within the workload's reach (--exec PATH)")
+	if code == 127 {
+		p.WithWhy("it, or the interpreter that it needs, is not there for the workload")
+	}
+	p.Run = code
+	return p
 }

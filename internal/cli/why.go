@@ -81,6 +81,7 @@ type why struct {
 	Argv       []string               `json:"argv,omitempty"`
 	Order      *whyOrder              `json:"order,omitempty"` // that led to the phase
 	Decision   *whyDecision           `json:"decision,omitempty"`
+	Failure    string                 `json:"failure,omitempty"` // what could not be carried out
 	Denied     []uint64               `json:"denied_actions,omitempty"`
 	Note       string                 `json:"note,omitempty"`
 	Conditions []model.ConditionState `json:"conditions"` // now, or at the end
@@ -130,6 +131,8 @@ func (v *investigation) why() (why, error) {
 	case v.stopping != nil:
 		if v.reasonOfStop() == "order" && v.order != nil {
 			w.Order = &whyOrder{v.order.Kind, v.order.Operator, v.order.Reason}
+		} else if v.failure != "" {
+			w.Failure = v.failure
 		} else if v.lastGate != nil {
 			w.Decision = v.lastGate.view()
 		}

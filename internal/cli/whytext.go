@@ -25,11 +25,16 @@ func (o *output) whyText(w why) string {
 	if w.Order != nil {
 		line("  ordered by %s: %s%s", w.Order.Operator, w.Order.Kind, after(": ", w.Order.Reason))
 	}
+	if w.Failure != "" {
+		line("  %s", w.Failure)
+		line("  fix: %s", fixOf(w.Reason))
+	}
 	if w.Decision != nil {
 		b.WriteByte('\n')
 		o.decisionText(&b, w.Decision)
-	} else if len(w.Denied) == 0 && w.Order == nil && w.Note == "" && (w.Phase == model.Completed || w.Phase == model.Running) {
+	} else if len(w.Denied) == 0 && w.Order == nil && w.Note == "" && w.Failure == "" && (w.Phase == model.Completed || w.Phase == model.Running) {
 		line("  nothing was denied, and nothing stopped it")
+		line("  (files are laid out at the start: what it could not find or change is allowed by --read, --write and --exec)")
 	}
 	if w.Note != "" {
 		line("\nnote: %s", w.Note)

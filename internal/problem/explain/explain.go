@@ -101,7 +101,11 @@ func Explain(err error) *problem.Problem {
 	}
 	for _, s := range sentinels {
 		if errors.Is(err, s.err) {
-			p := problem.New(s.code, "%s", err.Error()).Because(err)
+			what := err.Error()
+			if e, ok := errors.AsType[*exec.Error](err); ok {
+				what = e.Name + ": command not found"
+			}
+			p := problem.New(s.code, "%s", what).Because(err)
 			p.Run = s.run
 			return p
 		}
