@@ -231,9 +231,12 @@ func (g *guard) killAll() {
 var one, zero = []byte("1"), []byte("0")
 
 // end leaves nothing behind. A living governor removes the control groups
-// itself, once it has seen the guard gone.
+// itself, once it has seen the guard gone; whether it lives is asked anew, for
+// the launcher may have noticed before the watcher did.
 func (g *guard) end() {
-	if g.lost.Load() && g.plan.Cgroup {
+	governor := [1]unix.PollFd{{Fd: guardGovernor, Events: unix.POLLIN}}
+	n, _ := unix.Poll(governor[:], 0)
+	if g.plan.Cgroup && (n != 0 || g.lost.Load()) {
 		g.removeGroups()
 	}
 	unix.Exit(0)

@@ -110,6 +110,9 @@ func spec(t *testing.T, tier model.Tier, argv ...string) Spec {
 	if os.Geteuid() != 0 {
 		id += "-user"
 	}
+	if err := Reap(testContext(t), id); err != nil { // of a test run that was killed
+		t.Fatal(err)
+	}
 	return specIn(id, tier, t.TempDir(), argv...)
 }
 

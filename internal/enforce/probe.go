@@ -210,11 +210,12 @@ func tryCgroups(ctx context.Context) []Feature {
 	if err != nil {
 		return []Feature{feature("control groups", err, "", tree)}
 	}
+	sweepProbes(ctx, host)
 	where, err := host.Writable()
 	if err != nil {
 		return []Feature{feature("control groups", absent("%v", err), "", tree)}
 	}
-	group, err := host.Create(fmt.Sprintf("probe-%d-%d", os.Getpid(), Now()))
+	group, err := host.Create(probeID())
 	if err != nil {
 		return []Feature{feature("control groups", err, "", tree)}
 	}
@@ -243,12 +244,27 @@ func exists(path string) error {
 	return err
 }
 
+func probeID() string { return fmt.Sprintf("probe-%d-%d", os.Getpid(), Now()) }
+
+// sweepProbes removes the groups of probes that were killed on the way. One
+// that still has a process in it is somebody's, or cleans up by itself.
+func sweepProbes(ctx context.Context, host cgroup.Host) {
+	for _, id := range host.Left() {
+		var pid int
+		var at int64
+		if n, _ := fmt.Sscanf(id, "probe-%d-%d", &pid, &at); n != 2 || Now()-at < int64(time.Minute) {
+			continue
+		}
+		host.RemoveEmpty(ctx, id)
+	}
+}
+
 // tryTier arms a sandbox of the tier for this binary, and lets nothing run.
 func tryTier(ctx context.Context, t model.Tier) Feature {
 	start := time.Now()
 	f := Feature{For: []model.Tier{t}, Effect: "this tier cannot be armed", Mend: "see the reason; please report it if nothing above is missing"}
 	sb, err := Arm(ctx, Spec{
-		ID: fmt.Sprintf("probe-%d-%d", os.Getpid(), Now()), Tier: t, Dir: "/",
+		ID: probeID(), Tier: t, Dir: "/",
 		Argv: []string{"/proc/self/exe"}, // the launcher itself, in a root with nothing in it
 	})
 	if err == nil {

@@ -215,7 +215,7 @@ func TestFreezeThawKill(t *testing.T) {
 				t.Fatal(err)
 			}
 			frozen := Now()
-			if at := still(t, p); at > frozen+int64(20*time.Millisecond) {
+			if at := still(t, p); at > frozen+int64(time.Second)/10 {
 				t.Errorf("progress %v after Freeze", time.Duration(at-frozen))
 			}
 			// A renewed lease does not end a pause.
@@ -223,7 +223,7 @@ func TestFreezeThawKill(t *testing.T) {
 			if err := sb.Ping(ctx); err != nil {
 				t.Fatal(err)
 			}
-			if at := still(t, p); at > frozen+int64(20*time.Millisecond) {
+			if at := still(t, p); at > frozen+int64(time.Second)/10 {
 				t.Error("a renewed lease thawed it")
 			}
 			before := Now()
@@ -266,7 +266,7 @@ func TestDeadline(t *testing.T) {
 			at := In(30 * time.Millisecond)
 			sb.SetDeadline(at, In(time.Minute))
 			await(t, "it lapses", func() bool { _, frozen := sb.Frozen(); return frozen })
-			if last := still(t, p); last > at+int64(100*time.Millisecond) {
+			if last := still(t, p); last > at+int64(time.Second) {
 				t.Errorf("progress %v after the deadline", time.Duration(last-at))
 			} else {
 				since, _ := sb.Frozen()

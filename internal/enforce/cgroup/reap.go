@@ -44,6 +44,24 @@ func (h Host) Reap(ctx context.Context, id string) error {
 	return errors.Join(errs...)
 }
 
+// RemoveEmpty removes the groups of the execution if no process is in them.
+func (h Host) RemoveEmpty(ctx context.Context, id string) {
+	now, cancel := context.WithCancel(ctx)
+	cancel() // a group that is busy is in use: not waited for
+	for _, m := range []*Hierarchy{h.V2, h.V1["memory"], h.V1["pids"]} {
+		if m == nil || !validID(id) {
+			continue
+		}
+		for _, dir := range search(m.Mount, id) {
+			for _, d := range []string{filepath.Join(dir, "work"), filepath.Join(dir, "guard"), dir} {
+				if remove(now, d) != nil {
+					break
+				}
+			}
+		}
+	}
+}
+
 // Left lists the executions that have control groups on this host, ascending.
 func (h Host) Left() []string {
 	var ids []string

@@ -19,6 +19,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Place is a file or directory of the host and what may be done with it. A
@@ -27,7 +29,7 @@ import (
 type Place struct {
 	Path                 string // absolute; symbolic links are followed and kept
 	Read, Write, Execute bool
-	Optional             bool // a place that is not there is left out, instead of an error
+	Optional             bool // a place that is not there, or that the caller cannot look up, is left out instead of an error
 }
 
 // Private is a fresh, empty, writable directory that vanishes with the
@@ -196,7 +198,7 @@ func (r *resolver) place(p Place) error {
 		return &Error{p.Path, errors.New("the workload has a /proc of its own"), "name a path outside of /proc"}
 	}
 	real, info, err := r.walk(p.Path)
-	if errors.Is(err, fs.ErrNotExist) && p.Optional {
+	if p.Optional && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ENOTDIR)) {
 		r.skipped = append(r.skipped, p.Path)
 		return nil
 	}
@@ -239,8 +241,8 @@ func (r *resolver) hide(path string) error {
 		return err
 	}
 	real, info, err := r.walk(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil // what the caller cannot name, the workload cannot either
 	}
 	if err != nil {
 		return &Error{path, err, "it must be hidden from the workload, and cannot be looked up"}
