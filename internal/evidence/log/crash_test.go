@@ -52,7 +52,7 @@ func testBatch(first uint64, n int) []model.Record {
 	return batch
 }
 
-var cycles = flag.Int("cycles", 4000, "crash cycles")
+var cycles = flag.Int("cycles", 3000, "crash cycles")
 
 // TestCrash runs a log on a failing machine, again and again on the same disk,
 // and holds what it finds against what was acknowledged.

@@ -3,6 +3,7 @@ package verify
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/writ-run/writ/internal/evidence/canon"
@@ -202,12 +203,24 @@ func (s *story) dated(index uint64, kind model.RecordKind, at moment, leaf []byt
 			return flawAt(index, OtherEngine, "engine %s after %s", engine.Short(), s.engine.Short())
 		}
 		s.engine = engine
-		s.engines = append(s.engines, engine.String())
-		if s.replay != nil && engine != s.walk.opts.Engine {
-			s.walk.note("recorded from index %d by the engine %s, replayed by %s", index, engine.Short(), s.walk.opts.Engine.Short())
-		}
+		s.heardOf(index)
 	}
 	return nil
+}
+
+// maxEngines bounds how many engines are told apart by name.
+const maxEngines = 64
+
+// heardOf notes an engine that is met for the first time.
+func (s *story) heardOf(index uint64) {
+	name := s.engine.String()
+	if slices.Contains(s.engines, name) || len(s.engines) == maxEngines {
+		return
+	}
+	s.engines = append(s.engines, name)
+	if s.replay != nil && s.engine != s.walk.opts.Engine {
+		s.walk.note("recorded from index %d by the engine %s, replayed by %s", index, s.engine.Short(), s.walk.opts.Engine.Short())
+	}
 }
 
 // rests checks that a record names exactly the artifacts that its body rests

@@ -152,12 +152,18 @@ func (w *walk) strangers() error {
 
 // segment verifies one segment and returns the path of the next, or "".
 func (w *walk) segment(path string) (next string, err error) {
+	w.name = filepath.Base(path)
+	// A log is anybody's: opening a pipe that stands in it would never return.
+	if info, err := os.Stat(path); err != nil {
+		return "", err
+	} else if !info.Mode().IsRegular() {
+		return "", flawAt(w.size(), BadSegment, "it is not a regular file")
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	w.name = filepath.Base(path)
 	scan, err := segment.NewScanner(f)
 	if errors.Is(err, segment.ErrHeader) {
 		return "", flawAt(w.size(), BadSegment, "%s", err)
