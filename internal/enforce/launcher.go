@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -27,7 +26,6 @@ import (
 // capabilities for good; no_new_privs; Landlock; the system call filter; prove
 // it; hand over the listener; wait for the release; execve.
 func launcherMain() {
-	runtime.LockOSThread()
 	l := &launcher{}
 	if err := l.arm(); err != nil {
 		sendFailure(launchGovernor, err)
