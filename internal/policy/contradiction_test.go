@@ -43,7 +43,7 @@ func TestContradictions(t *testing.T) {
 func TestContradictionsAreReal(t *testing.T) {
 	requests := allKinds()
 	found := 0
-	for round := range 4000 {
+	for round := range 1500 {
 		rng := rand.New(rand.NewPCG(3, uint64(round)))
 		one := randomPolicy(rng)
 		body := one[strings.IndexByte(one, '(')+1:]
@@ -76,7 +76,7 @@ func TestContradictionsAreReal(t *testing.T) {
 			}
 		}
 	}
-	if found < 300 {
+	if found < 100 {
 		t.Errorf("only %d contradictions: the test tests too little", found)
 	}
 }

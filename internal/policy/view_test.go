@@ -113,7 +113,7 @@ func TestViewRefusesBadZones(t *testing.T) {
 // decide about random paths, among them those that lie on, beside, beneath and
 // above everything that is named.
 func TestViewIsExact(t *testing.T) {
-	rounds := 300
+	rounds := 150
 	if testing.Short() {
 		rounds = 50
 	}
