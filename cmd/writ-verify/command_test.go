@@ -49,6 +49,18 @@ func TestVerdicts(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != exitInvalid || r.Reason != verify.BadGrant || *r.Index != 5 {
 		t.Fatalf("%d %v\n%s", code, err, stdout)
 	}
+	dir := t.TempDir()
+	setting := testlog.Real(t, dir, nil)
+	real, place := filepath.Join(dir, "log"), filepath.Join(dir, "checkpoint")
+	testlog.WholeIn(t, setting).Write(real, setting.Keys.LogOptions(place))
+	code, stdout, stderr = command("--trust", filepath.Join(dir, "trust"), "--checkpoint", place, real)
+	if code != exitValid || !strings.HasPrefix(stdout, "VALID\n") || !strings.Contains(stdout, "\n  replayed     true\n") || stderr != "" {
+		t.Fatalf("%d\n%s%s", code, stdout, stderr)
+	}
+	code, stdout, _ = command("--no-replay", "--key", setting.Keys.Log.VKey, real)
+	if code != exitUnverifiable || !strings.Contains(stdout, "missing      trust in the governor key") || !strings.Contains(stdout, "--trust FILE") || !strings.Contains(stdout, "replayed     false") {
+		t.Fatalf("%d\n%s", code, stdout)
+	}
 	code, stdout, _ = command("--trust", trust, filepath.Join(log, "nothing"))
 	if code != exitUnverifiable || !strings.HasPrefix(stdout, "UNVERIFIABLE\n  missing      the log itself") {
 		t.Fatalf("%d\n%s", code, stdout)

@@ -83,16 +83,34 @@ func (Policies) Decide(_ model.Digest, r model.Request) model.Decision {
 	return model.Decision{Allow: true, Reason: model.ReasonPermitted, Policies: []model.PolicyRef{{ID: "yes", File: "p.cedar", Line: 1, Column: 1}}}
 }
 
-var bundle = model.Artifact{Name: "bundle", MediaType: "text/plain", Content: []byte("permit(principal, action, resource);\n")}
+var bundleFile = model.Artifact{Name: "bundle", MediaType: "text/plain", Content: []byte("permit(principal, action, resource);\n")}
 
-var grant = model.Artifact{Name: "grant", MediaType: "application/json", Content: []byte(`{"payload":"..."}`)}
+var grantFile = model.Artifact{Name: "grant", MediaType: "application/json", Content: []byte(`{"payload":"..."}`)}
 
 // Load is the replay.Loader of Policies.
 func Load(digest model.Digest, find func(model.Digest) ([]byte, bool)) (core.Policies, error) {
-	if content, ok := find(digest); !ok || digest != bundle.Digest() || !bytes.Equal(content, bundle.Content) {
+	if content, ok := find(digest); !ok || digest != bundleFile.Digest() || !bytes.Equal(content, bundleFile.Content) {
 		return nil, errors.New("no such bundle")
 	}
 	return Policies{}, nil
+}
+
+// Setting is what a life is lived under.
+type Setting struct {
+	Keys       Keys
+	Policies   core.Policies
+	Engine     model.Digest
+	Artifacts  []model.Artifact // of bundle and grant
+	Submission model.Submission
+	Wall       int64 // of the first record
+}
+
+// Fixed is the setting that depends on nothing but the keys.
+func Fixed(keys Keys) Setting {
+	return Setting{
+		Keys: keys, Policies: Policies{}, Engine: Engine, Wall: 1_700_000_001e9,
+		Artifacts: []model.Artifact{bundleFile, grantFile}, Submission: submission(),
+	}
 }
 
 // Life is an execution that is being recorded.
@@ -102,19 +120,24 @@ type Life struct {
 	Machine *core.Machine
 	Now     int64 // Mono; Wall is a fixed time later
 	Batches [][]model.Record
-	keys    Keys
+	setting Setting
 	asked   uint64
 }
 
-// New returns a life that has not begun.
-func New(tb testing.TB, keys Keys) *Life {
+// New returns a life in the fixed setting that has not begun.
+func New(tb testing.TB, keys Keys) *Life { return NewIn(tb, Fixed(keys)) }
+
+// NewIn returns a life that has not begun.
+func NewIn(tb testing.TB, s Setting) *Life {
 	return &Life{
-		tb: tb, keys: keys, Machine: core.New(Policies{}), Now: int64(time.Second),
-		Book: record.Book{Execution: Execution, Boot: boot, Engine: Engine, Signer: keys.Governor.Signer},
+		tb: tb, setting: s, Machine: core.New(s.Policies), Now: int64(time.Second),
+		Book: record.Book{Execution: Execution, Boot: boot, Engine: s.Engine, Signer: s.Keys.Governor.Signer},
 	}
 }
 
-func (l *Life) at() record.Time { return record.Time{Mono: l.Now, Wall: l.Now + 1_700_000_000e9} }
+func (l *Life) at() record.Time {
+	return record.Time{Mono: l.Now, Wall: l.setting.Wall + l.Now - int64(time.Second)}
+}
 
 func (l *Life) add(batch ...model.Record) { l.Batches = append(l.Batches, batch) }
 
@@ -135,21 +158,20 @@ func (l *Life) Step(in model.Input) []model.Effect {
 // Head records the keys and artifacts, in one batch.
 func (l *Life) Head() {
 	var batch []model.Record
-	for _, k := range []Key{l.keys.Log, l.keys.Governor, l.keys.Operator} {
+	for _, k := range []Key{l.setting.Keys.Log, l.setting.Keys.Governor, l.setting.Keys.Operator} {
 		batch = append(batch, l.Book.Key(l.at(), model.KeyEvent{Role: k.Role, Verifier: k.VKey}))
 	}
-	for _, a := range []model.Artifact{bundle, grant} {
+	for _, a := range l.setting.Artifacts {
 		batch = append(batch, l.Book.Artifact(l.at(), a))
 	}
 	l.add(batch...)
 }
 
-// Submission is what every life submits.
-func Submission() model.Submission {
+func submission() model.Submission {
 	return model.Submission{
 		Execution: Execution, Boot: boot, Host: host, Agent: "agent", Operator: "op", Argv: []string{"true"}, Dir: "/",
 		Executable: model.Resource{Kind: model.ResourceExecutable, ID: "/bin/true", Zones: []model.Zone{model.ZoneSystem}},
-		Tier:       model.TierUser, Bundle: bundle.Digest(), Grant: grant.Digest(), GrantID: "g1",
+		Tier:       model.TierUser, Bundle: bundleFile.Digest(), Grant: grantFile.Digest(), GrantID: "g1",
 		Settings: model.Settings{
 			LeaseLength: int64(2 * time.Second), RenewEvery: int64(time.Second), KillGrace: int64(10 * time.Second),
 			AdmitWithin: int64(5 * time.Second), PauseLimit: int64(time.Hour),
@@ -161,7 +183,7 @@ func Submission() model.Submission {
 func (l *Life) Start() {
 	l.tb.Helper()
 	l.Head()
-	sub := Submission()
+	sub := l.setting.Submission
 	l.Step(model.Input{Kind: model.InputSubmit, Submission: &sub})
 	l.Observe()
 	l.Step(model.Input{Kind: model.InputReport, Report: &model.Report{Effect: model.EffectArm, OK: true, Tier: model.TierUser, Controls: []string{"seccomp"}}})
@@ -226,8 +248,11 @@ func (l *Life) Exit() {
 }
 
 // Whole is a life with something of everything.
-func Whole(tb testing.TB, keys Keys) *Life {
-	l := New(tb, keys)
+func Whole(tb testing.TB, keys Keys) *Life { return WholeIn(tb, Fixed(keys)) }
+
+// WholeIn is Whole in another setting, which must allow what the fixed one does.
+func WholeIn(tb testing.TB, s Setting) *Life {
+	l := NewIn(tb, s)
 	l.Start()
 	l.Ask("/bin/ls")
 	l.Ask(Forbidden)
