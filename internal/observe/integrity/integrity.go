@@ -170,7 +170,7 @@ func (o *Observer) Observe(ctx context.Context) model.Observation {
 	if l != nil {
 		return look.Lost(o.digest(t), l.reason, l.detail)
 	}
-	return look.Valid(o.digest(t), fmt.Sprintf("%d processes", len(o.sweep.processes)))
+	return look.Valid(o.digest(t), fmt.Sprintf("%d processes", o.sweep.alive))
 }
 
 // gone tells whether a loss is also what the normal end looks like.

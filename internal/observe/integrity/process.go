@@ -14,7 +14,11 @@ import (
 type process struct {
 	pid    int
 	dir    int  // O_PATH of /proc/PID
+	ns     int  // O_PATH of /proc/PID/ns; -1 before it is needed
+	words  int  // /proc/PID/status, to be read again from its beginning; -1 before
 	became bool // it was seen to run something else than Writ's own binary
+	alone  bool // it had one thread when it was last looked at
+	placed bool // it was seen in the PID namespace, which a process cannot change
 }
 
 // String is for people.
@@ -31,10 +35,16 @@ func openProcess(pid int) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &process{pid: pid, dir: dir}, nil
+	return &process{pid: pid, dir: dir, ns: -1, words: -1}, nil
 }
 
-func (p *process) close() { _ = unix.Close(p.dir) }
+func (p *process) close() {
+	for _, fd := range []int{p.dir, p.ns, p.words} {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+	}
+}
 
 // gone tells whether an error of reading /proc means that the process, or the
 // part of it that was asked for, is no more.
@@ -57,9 +67,15 @@ func (p *process) read(name string, buf []byte) ([]byte, error) {
 		return nil, err
 	}
 	defer unix.Close(fd)
+	return readFrom(fd, buf)
+}
+
+// readFrom reads what fits into buf, from the beginning. A file of /proc is
+// made anew for that. One that leaves room in buf was read whole.
+func readFrom(fd int, buf []byte) ([]byte, error) {
 	n := 0
 	for n < len(buf) {
-		m, err := unix.Read(fd, buf[n:])
+		m, err := unix.Pread(fd, buf[n:], int64(n))
 		if err == unix.EINTR {
 			continue
 		}
@@ -67,7 +83,7 @@ func (p *process) read(name string, buf []byte) ([]byte, error) {
 			return nil, err
 		}
 		if m == 0 {
-			return buf[:n], nil
+			break
 		}
 		n += m
 	}
@@ -76,8 +92,15 @@ func (p *process) read(name string, buf []byte) ([]byte, error) {
 
 // namespace returns the identity of one of the process's namespaces.
 func (p *process) namespace(name string) (inode, error) {
+	if p.ns < 0 {
+		fd, err := unix.Openat(p.dir, "ns", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return inode{}, err
+		}
+		p.ns = fd
+	}
 	var st unix.Stat_t
-	if err := unix.Fstatat(p.dir, name, &st, 0); err != nil {
+	if err := unix.Fstatat(p.ns, name, &st, 0); err != nil {
 		return inode{}, err
 	}
 	return inode{uint64(st.Dev), st.Ino}, nil
@@ -161,11 +184,19 @@ type status struct {
 }
 
 func (p *process) status(s *status) error {
+	if p.words < 0 {
+		fd, err := unix.Openat(p.dir, "status", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		p.words = fd
+	}
 	var buf [4096]byte
-	b, err := p.read("status", buf[:])
+	n, err := unix.Pread(p.words, buf[:], 0)
 	if err != nil {
 		return err
 	}
+	b := buf[:n]
 	*s = status{seccomp: -1}
 	found := 0
 	for len(b) > 0 {

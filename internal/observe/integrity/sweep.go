@@ -17,7 +17,9 @@ import (
 type sweep struct {
 	target    *target
 	self      *self
-	processes map[int]*process
+	processes map[int]*process // those that are kept open
+	keep      int              // how many may be
+	alive     int              // at the last look
 	files     executables
 	members   map[int]bool // named by the last listing of the control group
 	list      []int
@@ -29,11 +31,16 @@ type sweep struct {
 // are in the PID namespace but not where they belong.
 const wholeEvery = 2 * time.Second
 
-// keep is for how many processes their /proc directory is kept open.
-const keep = 4096
-
+// newSweep keeps processes open only as far as it leaves most descriptors to
+// the gates, which need them to answer.
 func newSweep(t *target, s *self) *sweep {
-	return &sweep{target: t, self: s, processes: map[int]*process{}, members: map[int]bool{}, buf: make([]byte, 1<<16), files: newExecutables()}
+	const perProcess, share, most = 3, 4, 4096
+	keep := 64
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil {
+		keep = int(min(limit.Cur/share/perProcess, most))
+	}
+	return &sweep{target: t, self: s, processes: map[int]*process{}, keep: keep, members: map[int]bool{}, buf: make([]byte, 1<<16), files: newExecutables()}
 }
 
 func (s *sweep) close() {
@@ -77,8 +84,9 @@ func (s *sweep) run(ctx context.Context, mono int64) *loss {
 			live[pid] = true
 		}
 	}
+	s.alive = len(live)
 	for pid, p := range s.processes {
-		if !live[pid] || len(s.processes) > keep {
+		if !live[pid] {
 			p.close()
 			delete(s.processes, pid)
 		}
@@ -111,12 +119,12 @@ func (s *sweep) visit(pid int) (alive bool, l *loss) {
 		}
 		return false, lose(ReasonUnreadable, "process %d: %v", pid, err)
 	}
-	if alive, l = s.check(p); alive {
+	if alive, l = s.check(p); alive && (len(s.processes) < s.keep || pid == s.target.Main) {
 		s.processes[pid] = p
 		return true, l
 	}
 	p.close()
-	return false, l
+	return alive, l
 }
 
 // check looks at one process. It is not alive if it has ended or is a zombie.
@@ -146,6 +154,7 @@ func (s *sweep) check(p *process) (alive bool, l *loss) {
 	if st.state == 'Z' || st.state == 'X' {
 		return false, nil
 	}
+	p.alone = st.threads == 1
 	if l := s.confined(p, &st); l != nil {
 		return true, l
 	}
@@ -201,7 +210,7 @@ func (s *sweep) withoutLeader(p *process, why error) (alive bool, l *loss) {
 		if err != nil {
 			continue
 		}
-		thread := &process{pid: p.pid, dir: fd, became: true}
+		thread := &process{pid: p.pid, dir: fd, ns: -1, words: -1, became: true}
 		var exe unix.Stat_t
 		if thread.executable(&exe) == nil && name != strconv.Itoa(p.pid) {
 			_, l = s.check(thread)
@@ -282,8 +291,13 @@ func (s *sweep) listDescendants() error {
 	return nil
 }
 
+// children adds the children of all threads of a process.
 func (s *sweep) children(pid int) error {
-	base := "/proc/" + strconv.Itoa(pid) + "/task"
+	number := strconv.Itoa(pid)
+	if p := s.processes[pid]; p != nil && p.alone {
+		return s.childrenOf("/proc/" + number + "/task/" + number)
+	}
+	base := "/proc/" + number + "/task"
 	dir, err := os.Open(base)
 	if err != nil {
 		return err
@@ -294,16 +308,23 @@ func (s *sweep) children(pid int) error {
 		return err
 	}
 	for _, tid := range tids {
-		b, err := readAll(base+"/"+tid+"/children", &s.buf)
-		if err != nil {
-			var st unix.Stat_t
-			if gone(err) && unix.Stat("/proc/self/task/"+strconv.Itoa(unix.Gettid())+"/children", &st) == unix.ENOENT {
-				return errNoChildren
-			}
-			continue
+		if err := s.childrenOf(base + "/" + tid); err != nil && !gone(err) {
+			return err
 		}
-		s.numbers(b, func(child int) { s.list = append(s.list, child) })
 	}
+	return nil
+}
+
+func (s *sweep) childrenOf(thread string) error {
+	b, err := readAll(thread+"/children", &s.buf)
+	if err != nil {
+		var st unix.Stat_t
+		if gone(err) && unix.Stat("/proc/thread-self/children", &st) == unix.ENOENT {
+			return errNoChildren
+		}
+		return err
+	}
+	s.numbers(b, func(child int) { s.list = append(s.list, child) })
 	return nil
 }
 

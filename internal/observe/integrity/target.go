@@ -29,7 +29,7 @@ func versionOf(st *unix.Stat_t) version {
 }
 
 // watched are the namespaces in which every process must be.
-var watched = [...]string{"ns/pid", "ns/mnt", "ns/net", "ns/user"}
+var watched = [...]string{"pid", "mnt", "net", "user"}
 
 // target is a Target with what was found of it when it was attached.
 type target struct {
@@ -67,10 +67,10 @@ func look(t Target) (_ *target, err error) {
 	var ours [len(watched)]inode
 	for i, name := range watched {
 		if a.namespaces[i], err = a.guard.namespace(name); err != nil {
-			return nil, fmt.Errorf("the guard's %s: %w", name, err)
+			return nil, fmt.Errorf("the guard's %s namespace: %w", name, err)
 		}
 		if ours[i], err = own.namespace(name); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, fmt.Errorf("this process's %s namespace: %w", name, err)
 		}
 	}
 	if a.namespaces[0] == ours[0] {
@@ -168,10 +168,10 @@ func (t *target) checkGuard() *loss {
 			if t.guard.ending() {
 				return lose(ReasonGuardLost, "the guard, process %d, is ending", t.Target.Guard)
 			}
-			return lose(ReasonUnreadable, "the guard's %s: %v", name, err)
+			return lose(ReasonUnreadable, "the guard's %s namespace: %v", name, err)
 		}
 		if is != t.namespaces[i] {
-			return lose(ReasonGuardChanged, "the guard, process %d, is in another %s than before", t.Target.Guard, name)
+			return lose(ReasonGuardChanged, "the guard, process %d, is in another %s namespace than before", t.Target.Guard, name)
 		}
 	}
 	return nil
@@ -181,14 +181,18 @@ func (t *target) checkGuard() *loss {
 // Members are those that a listing of the group has just named.
 func (t *target) inside(p *process, members map[int]bool) *loss {
 	for i, name := range watched {
+		if i == 0 && p.placed {
+			continue
+		}
 		is, err := p.namespace(name)
 		if err != nil {
-			return p.unreadable(name, err)
+			return p.unreadable(name+" namespace", err)
 		}
 		if is != t.namespaces[i] {
-			return lose(ReasonNamespace, "%s is in another %s", p, name)
+			return lose(ReasonNamespace, "%s is in another %s namespace", p, name)
 		}
 	}
+	p.placed = true
 	if t.groupLine == "" || members[p.pid] {
 		return nil
 	}
