@@ -35,7 +35,6 @@ type watcher struct {
 	// Of the printing goroutine, until done is closed:
 	denials map[string]bool
 	untold  uint64 // denials not told of
-	fault   string // why the command could not be run
 	last    string // what was lost or failed last, in words
 }
 
@@ -76,9 +75,6 @@ func (w *watcher) close() {
 func (w *watcher) tell(n governor.Notice) {
 	if n.Text != "" && n.Kind != governor.NoticeDenied {
 		w.last = n.Text
-	}
-	if n.Kind == governor.NoticeEnded && n.Phase == model.Completed {
-		w.fault = n.Text
 	}
 	if w.quiet {
 		return
@@ -127,8 +123,8 @@ func (w *watcher) ending(r governor.Result) error {
 		if r.Exit.Signal != 0 {
 			return exitCode(128 + int(r.Exit.Signal))
 		}
-		if w.fault != "" {
-			return notRun(int(r.Exit.Code), w.fault)
+		if r.NotRun != nil {
+			return notRun(int(r.Exit.Code), r.NotRun.Error())
 		}
 		if r.Exit.Code != 0 {
 			return exitCode(r.Exit.Code)

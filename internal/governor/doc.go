@@ -53,4 +53,5 @@ type Result struct {
 	Phase     model.Phase
 	Reason    string // stable code of the final phase
 	Exit      *model.Exit
+	NotRun    error // why the program could not be run; Exit has the code that a shell gives
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/writ-run/writ/internal/enforce"
@@ -59,7 +60,11 @@ func (e *execution) carryOut(f model.Effect, do func(context.Context) error) {
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), patience)
 		defer cancel()
-		e.report(f, do(ctx))
+		err := do(ctx)
+		if errors.Is(err, os.ErrProcessDone) {
+			err = nil // there is nothing left to do it to; the end is on its way
+		}
+		e.report(f, err)
 	})
 }
 
@@ -154,6 +159,7 @@ func (e *execution) awaitExit(s *enforce.Sandbox) {
 	switch {
 	case errors.As(err, &notRun):
 		exit = model.Exit{Code: int32(notRun.Code())}
+		e.notRun, err = err, nil
 	case err != nil || end.Cause == enforce.CauseGuard:
 		exit.Lost = "guard_lost"
 	case end.Cause == enforce.CauseDeadline:

@@ -34,6 +34,9 @@ type Notice struct {
 
 // notify tells the watcher of effects, and keeps how it ended.
 func (e *execution) notify(in model.Input, effects []model.Effect) {
+	if in.Order != nil && in.Order.Reason == byTerminal {
+		e.suspended = in.Order.Kind == model.OrderPause
+	}
 	for _, f := range effects {
 		n := Notice{Execution: e.sub.Execution, Tier: e.sub.Tier, Reason: f.Reason}
 		switch f.Kind {
@@ -63,13 +66,24 @@ func (e *execution) notify(in model.Input, effects []model.Effect) {
 				if e.paused {
 					n.Kind, e.paused = NoticeResumed, false
 				}
+				if e.silent {
+					e.silent = false
+					continue
+				}
 			case model.Paused:
 				n.Kind, e.paused = NoticePaused, true
+				if e.suspended {
+					e.silent = true // the shell tells of it, as of any job
+					continue
+				}
 			case model.Terminating:
 				n.Kind = NoticeTerminating
 			case model.Completed, model.Denied, model.Terminated:
 				n.Kind = NoticeEnded
 				e.result.Phase, e.result.Reason, e.result.Exit = f.Phase, f.Reason, f.Exit
+				if f.Phase == model.Completed {
+					e.result.NotRun = e.notRun
+				}
 			default:
 				continue
 			}

@@ -74,7 +74,7 @@ func prepare(ctx context.Context, s Spec) (_ *execution, err error) {
 // submission says what is to run, as the machine will see it.
 func (e *execution) submission(ctx context.Context) error {
 	settings := e.policies.Settings()
-	offered := enforce.Probe(ctx).Strongest()
+	offered := enforce.Look(ctx).Strongest()
 	tier, why := e.spec.Tier, "is asked for"
 	if tier == 0 {
 		tier = offered

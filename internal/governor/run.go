@@ -56,10 +56,13 @@ type execution struct {
 	gateDone chan struct{}
 	lease    model.Lease // the loop's goroutine only, as are paused and result
 	paused   bool
-	last     chan struct{}         // closed when the last effect was carried out
-	fault    atomic.Pointer[error] // first failure of enforcement, for people
-	result   Result
-	orders   seen
+	// suspended: paused from the terminal; silent: and nothing was said of it.
+	suspended, silent bool
+	last              chan struct{}         // closed when the last effect was carried out
+	notRun            error                 // set before the exit is told
+	fault             atomic.Pointer[error] // first failure of enforcement, for people
+	result            Result
+	orders            seen
 }
 
 // Run governs one execution from its request to its end. An error before the

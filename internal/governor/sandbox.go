@@ -55,7 +55,9 @@ func layOut(view policy.View, zones policy.Zones, isDir func(string) bool) (plac
 			}
 		}
 		places = append(places, enforce.Place{
-			Path: p.Path, Optional: true,
+			// What is denied in a place that can be written to must be there to
+			// be covered: else the workload could make it.
+			Path: p.Path, Optional: !p.Narrowed() || !p.Around.Has(policy.Write),
 			Read: rights.Has(policy.Read), Write: rights.Has(policy.Write), Execute: rights.Has(policy.Execute),
 		})
 	}

@@ -34,6 +34,11 @@ func TestLayOutNeverShowsTheHostsTmpOrHome(t *testing.T) {
 	if diff := cmp.Diff(want, places); diff != "" {
 		t.Error(diff)
 	}
+	masked := policy.View{Places: []policy.Place{{Path: "/w", Rights: all}, {Path: "/w/.env", Around: all}}}
+	places, _ = layOut(masked, policy.Zones{Workdir: "/w"}, func(string) bool { return true })
+	if len(places) != 2 || places[1].Optional {
+		t.Errorf("a place denied in a writable one may be missing: %+v", places)
+	}
 	wantPrivate := []enforce.Private{{Path: "/tmp", Execute: true}, {Path: "/var/tmp", Execute: true}, {Path: "/home/a", Execute: true}}
 	if diff := cmp.Diff(wantPrivate, private); diff != "" {
 		t.Error(diff)

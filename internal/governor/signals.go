@@ -54,6 +54,9 @@ func (e *execution) pass(s syscall.Signal) {
 	}
 }
 
+// byTerminal is the reason of an order that a stop from the terminal stands for.
+const byTerminal = "terminal"
+
 // followStops makes a workload that is stopped from the terminal (Ctrl-Z) a
 // pause, and stops this process too, as its shell expects. When the shell
 // continues it, the execution is resumed.
@@ -64,7 +67,7 @@ func (e *execution) followStops(s *enforce.Sandbox) {
 		}
 		by := e.sub.Operator
 		order := func(kind model.OrderKind) error {
-			effects, err := e.loop.call(e.ctx, model.Input{Kind: model.InputOrder, Order: &model.Order{Kind: kind, Operator: by, Reason: "terminal"}})
+			effects, err := e.loop.call(e.ctx, model.Input{Kind: model.InputOrder, Order: &model.Order{Kind: kind, Operator: by, Reason: byTerminal}})
 			if err == nil && len(effects) > 0 && effects[len(effects)-1].Kind == model.EffectRefuse {
 				err = Refusal(effects[len(effects)-1].Reason)
 			}
