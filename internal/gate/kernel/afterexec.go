@@ -44,9 +44,10 @@ type execEnd struct {
 // tracers are the threads that trace. They are made as needed, as many as
 // there are execs at once, and a few are kept.
 type tracers struct {
-	mu   sync.Mutex
-	idle []chan func()
-	all  sync.WaitGroup
+	mu      sync.Mutex
+	idle    []chan func()
+	stopped bool
+	all     sync.WaitGroup
 }
 
 const idleTracers = 4
@@ -83,7 +84,7 @@ func (t *tracers) take() chan func() {
 func (t *tracers) keep(worker chan func()) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.idle) >= idleTracers {
+	if t.stopped || len(t.idle) >= idleTracers {
 		return false
 	}
 	t.idle = append(t.idle, worker)
@@ -96,7 +97,7 @@ func (t *tracers) stop() {
 	for _, worker := range t.idle {
 		close(worker)
 	}
-	t.idle = nil
+	t.idle, t.stopped = nil, true
 	t.mu.Unlock()
 	t.all.Wait()
 }
@@ -130,8 +131,14 @@ func (e *tracedExec) run() execEnd {
 // letGo ends a trace that is not wanted any more.
 func (e *tracedExec) letGo() {
 	ptrace(unix.PTRACE_INTERRUPT, e.call.n.tid, 0)
-	if stop := e.await(); stop.stopped {
-		ptrace(unix.PTRACE_DETACH, stop.pid, uintptr(stop.signal()))
+	e.detach(e.await())
+}
+
+// detach ends the trace of a thread that has stopped, or has ended. What was
+// killed while it was stopped must be reaped: the tracer comes before the parent.
+func (e *tracedExec) detach(stop traceStop) {
+	for stop.stopped && ptrace(unix.PTRACE_DETACH, stop.pid, uintptr(stop.signal())) != 0 {
+		stop = e.await()
 	}
 }
 
@@ -144,8 +151,13 @@ func (e *tracedExec) follow() execEnd {
 	case stop.event() == unix.PTRACE_EVENT_EXEC:
 		got, ok := e.check()
 		if ok {
-			ptrace(unix.PTRACE_DETACH, stop.pid, 0)
+			e.detach(stop)
 			return execEnd{done: true}
+		}
+		if _, err := unix.PtraceGetEventMsg(stop.pid); err != nil {
+			// Killed meanwhile: what was looked at was no longer the program.
+			e.detach(stop)
+			return execEnd{}
 		}
 		unix.PidfdSendSignal(e.call.target.process, unix.SIGKILL, nil, 0)
 		for stop.stopped {
@@ -158,7 +170,7 @@ func (e *tracedExec) follow() execEnd {
 		// It was interrupted on its way back from the call and nowhere else.
 		end.errno = syscallError(stop.pid)
 	}
-	ptrace(unix.PTRACE_DETACH, stop.pid, uintptr(stop.signal()))
+	e.detach(stop)
 	if end.errno >= 512 { // ERESTARTSYS and its like: it will ask again
 		end.errno, end.detail = unix.EINTR, "interrupted"
 	}
@@ -248,17 +260,19 @@ func (e *tracedExec) await() traceStop {
 	}
 }
 
-// look waits for a stop or the end of pid, or with WNOHANG only looks for one.
+// look waits for a stop or the end of pid, or with WNOHANG only looks for one:
+// of what this thread traces, as a number may pass to what another one does.
 // The real parent hears of an end after the tracer.
 func look(pid, options int) (stop traceStop, err error) {
-	for {
-		stop.pid, err = unix.Wait4(pid, &stop.status, options|unix.WALL, nil)
-		if err != unix.EINTR {
-			break
-		}
+	err = unix.EINTR
+	for err == unix.EINTR {
+		stop.pid, err = unix.Wait4(pid, &stop.status, options|unix.WALL|unix.WNOTHREAD, nil)
 	}
-	stop.stopped = err == nil && stop.pid != 0 && stop.status.Stopped()
-	return stop, err
+	if err != nil {
+		return traceStop{}, err
+	}
+	stop.stopped = stop.pid != 0 && stop.status.Stopped()
+	return stop, nil
 }
 
 func ptrace(request, pid int, data uintptr) unix.Errno {

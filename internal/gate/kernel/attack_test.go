@@ -27,12 +27,10 @@ func TestWhatIsExecutedIsWhatWasAllowed(t *testing.T) {
 				}
 				good, evil := compileMark(t, dir, "good"), compileMark(t, dir, "evil")
 				wrong := digestOf(t, evil)
+				args := []string{attack, mode, good, evil, "150"}
 				r := underGate(t, func(_ context.Context, a model.Action) model.Decision {
 					return model.Decision{Allow: a.Resource.Digest != wrong && !slices.Contains(a.Args, "no")}
-				}, attack, mode, good, evil, "150")
-				if mode == "argv" {
-					r.plan.Argv = []string{attack, mode, good, "-", "150"}
-				}
+				}, args...)
 				out, code := r.do()
 				if code != 0 || out != "end\n" {
 					t.Fatalf("exit %d: %s", code, out)
@@ -129,11 +127,7 @@ func TestTheAttacksAreReal(t *testing.T) {
 	for _, mode := range []string{"path", "symlink", "rename", "content", "mapped", "argv"} {
 		dir := publicDir(t)
 		good, evil := compileMark(t, dir, "good"), compileMark(t, dir, "evil")
-		args := []string{mode, good, evil, "150"}
-		if mode == "argv" {
-			args = []string{mode, good, "-", "150"}
-		}
-		if out, err := exec.Command(attack, args...).CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "end" {
+		if out, err := exec.Command(attack, mode, good, evil, "150").CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "end" {
 			t.Fatalf("%s: %v %s", mode, err, out)
 		}
 		if _, err := os.Stat(dir + "/ran-evil"); err != nil {

@@ -51,7 +51,10 @@ func (c *call) decideConnect(s *socket, r model.Resource, raw []byte, dial func(
 		dial = func() (unix.Errno, string) { return unix.EACCES, "unknown obligation via=" + via }
 	}
 	errno, detail := unix.EAGAIN, "too many connections are being made"
-	if c.connecting() {
+	switch {
+	case c.ctx.Err() != nil:
+		errno, detail = unix.EPERM, cancelled
+	case c.connecting():
 		errno, detail = dial()
 	}
 	seen := errno

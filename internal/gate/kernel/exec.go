@@ -61,6 +61,10 @@ func (c *call) exec() {
 
 // letExec lets the kernel carry out what was allowed, and tells what came of it.
 func (c *call) letExec(want execCall, last image) model.Outcome {
+	if c.ctx.Err() != nil {
+		_ = c.answer(unix.EPERM)
+		return model.Outcome{Detail: cancelled}
+	}
 	if want.flags&execCheck != 0 {
 		// Registers cannot be changed by others: this call never runs a program.
 		if c.proceed() != nil {

@@ -31,11 +31,11 @@ import (
 
 // childPlan tells the child what to be.
 type childPlan struct {
-	Argv          []string
-	UID           int  // 0: stay what it is
-	NotLeader     bool // execute from another thread than the first
-	Interruptible bool // without WAIT_KILLABLE_RECV
-	LoopbackUp    bool // it has a network namespace of its own
+	Argv          [][]byte // any bytes
+	UID           int      // 0: stay what it is
+	NotLeader     bool     // execute from another thread than the first
+	Interruptible bool     // without WAIT_KILLABLE_RECV
+	LoopbackUp    bool     // it has a network namespace of its own
 	Chroot        string
 }
 
@@ -99,6 +99,10 @@ func beChild(text string) error {
 			}
 		}
 	}
+	var argv []string
+	for _, arg := range plan.Argv {
+		argv = append(argv, string(arg))
+	}
 	done := make(chan error)
 	install := func() error {
 		fd, err := installFilter(!plan.Interruptible)
@@ -110,7 +114,7 @@ func beChild(text string) error {
 		}
 		unix.Close(fd)
 		unix.Close(3)
-		return fmt.Errorf("%s: %w", plan.Argv[0], syscall.Exec(plan.Argv[0], plan.Argv, os.Environ()))
+		return fmt.Errorf("%s: %w", argv[0], syscall.Exec(argv[0], argv, os.Environ()))
 	}
 	if !plan.NotLeader {
 		return install()
@@ -277,7 +281,11 @@ func underGate(t *testing.T, decide func(context.Context, model.Action) model.De
 	if decide == nil {
 		decide = allowAll
 	}
-	return &run{t: t, plan: childPlan{Argv: argv}, ended: make(chan error, 1),
+	var plan childPlan
+	for _, arg := range argv {
+		plan.Argv = append(plan.Argv, []byte(arg))
+	}
+	return &run{t: t, plan: plan, ended: make(chan error, 1),
 		asker: &fakeAsker{decide: decide, allowed: map[uint64]bool{}, outcomes: map[uint64][]model.Outcome{}}}
 }
 
@@ -479,5 +487,29 @@ func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
+	}
+}
+
+// repeatAs runs tests of this binary as another user.
+func repeatAs(t *testing.T, uid int, tests string, limit time.Duration) {
+	t.Helper()
+	dir := publicDir(t)
+	text, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary := writeFile(t, dir+"/kernel.test", string(text), 0o755)
+	if err := os.CopyFS(dir+"/testdata", os.DirFS("testdata")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, "-test.run", tests, "-test.timeout", limit.String())
+	cmd.Dir = dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}, Setpgid: true}
+	out, err := cmd.CombinedOutput()
+	t.Logf("as user %d: %s", uid, out)
+	if err != nil {
+		t.Error(err)
 	}
 }
