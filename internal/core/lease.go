@@ -15,7 +15,7 @@ func (m *Machine) rule(kind model.ActionKind, a *model.Action) model.Decision {
 	}
 	r := model.Ruling{Kind: kind, Bundle: m.sub.Bundle, Lease: m.lease.Seq}
 	if a != nil {
-		req.Resource, req.Process, req.Args = a.Resource, a.Process, a.Args
+		req.Resource, req.Process, req.Args, req.Cut = a.Resource, a.Process, a.Args, a.Cut
 		r.Action = a.Number
 	}
 	d := m.policies.Decide(m.sub.Bundle, req)

@@ -14,7 +14,7 @@ const (
 type Resource struct {
 	Kind     ResourceKind `cbor:"1,keyasint" json:"kind"`
 	ID       string       `cbor:"2,keyasint" json:"id"`                            // clean absolute path; IP address or host name; tool or model name
-	Digest   Digest       `cbor:"3,keyasint,omitzero" json:"digest,omitzero"`     // an executable's content
+	Digest   Digest       `cbor:"3,keyasint,omitzero" json:"digest,omitzero"`      // an executable's content
 	Zones    []Zone       `cbor:"4,keyasint,omitempty" json:"zones,omitempty"`     // a path's zones, ascending
 	Port     uint16       `cbor:"5,keyasint,omitempty" json:"port,omitempty"`      // a host's
 	Protocol string       `cbor:"6,keyasint,omitempty" json:"protocol,omitempty"`  // a host's: "tcp", "udp"
@@ -83,6 +83,7 @@ type Request struct {
 	Resource   Resource
 	Process    Process
 	Args       []string
+	Cut        bool // Args is not all of them
 	Conditions [NumConditions]ConditionState
 	Actions    uint64 // asked for so far, this one included
 	Elapsed    int64  // nanoseconds since admission

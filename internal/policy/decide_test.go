@@ -399,3 +399,18 @@ func TestIndexNarrows(t *testing.T) {
 		}
 	}
 }
+
+// A gate that cut the arguments off earlier than it had to says so, and then
+// nobody can pad a command past a policy that reads it.
+func TestArgumentsThatAreNotAllAreNotRead(t *testing.T) {
+	l := load(t, append(Builtin(), policies(`@id("no-rm")
+forbid (principal, action == Writ::Action::"exec", resource) when { context.command like "*--force*" };`))...)
+	r := execRequest("/usr/bin/git", "git", "push")
+	if d := l.Decide(r); !d.Allow {
+		t.Fatalf("whole arguments: %+v", d)
+	}
+	r.Cut = true
+	if d := l.Decide(r); d.Allow || d.Reason != model.ReasonPolicyError {
+		t.Fatalf("cut arguments: %+v", d)
+	}
+}

@@ -193,7 +193,7 @@ func (q *question) checkContext() (why string) {
 	if !utf8.ValidString(req.Process.Executable) || !validTexts(req.Args) {
 		return "the asking program or an argument is not UTF-8"
 	}
-	q.cut = mayBeCut(req.Args)
+	q.cut = req.Cut || mayBeCut(req.Args)
 	if req.Kind == model.ActionHTTP && len(req.Args) != 2 {
 		return "an HTTP request has a method and a path"
 	}
