@@ -72,8 +72,13 @@ type Observer struct {
 	facts    []Fact   // of the mounts, as last read
 	mountErr error
 
+	stamp  uint64 // of the files at the last look
+	last   Fingerprint
+	digest model.Digest // of last
+
 	mu       sync.Mutex
 	baseline Fingerprint
+	was      model.Digest // of baseline
 }
 
 var (
@@ -113,18 +118,17 @@ func (o *Observer) Baseline() Fingerprint {
 // Observe takes the fingerprint and compares it with the first one.
 func (o *Observer) Observe(context.Context) model.Observation {
 	look := o.config.Clock.Begin(model.Environment, observe.Usual.Holds)
-	is, err := o.take(look)
-	if err != nil {
+	if err := o.take(look); err != nil {
 		return look.Lost(model.Digest{}, ReasonUnknown, err.Error())
 	}
 	o.mu.Lock()
 	if o.baseline == nil {
-		o.baseline = is
+		o.baseline, o.was = o.last, o.digest
 	}
-	was := o.baseline
+	was, is, digest := o.baseline, o.last, o.digest
+	same := digest == o.was
 	o.mu.Unlock()
-	digest := is.Digest()
-	if digest == was.Digest() {
+	if same {
 		return look.Valid(digest, fmt.Sprintf("%d facts as at admission", len(is)))
 	}
 	changes := Changes(was, is)
@@ -142,34 +146,42 @@ func (o *Observer) Observe(context.Context) model.Observation {
 	return look.Lost(digest, reason, detail)
 }
 
-func (o *Observer) take(look *observe.Look) (Fingerprint, error) {
+// take brings the fingerprint up to now.
+func (o *Observer) take(look *observe.Look) error {
 	again := o.kernel == nil || look.Mono-o.kernelAt >= int64(kernelEvery)
 	if again {
 		o.kernel, o.kernelAt = kernelFacts(o.proc, o.sys), look.Mono
 	}
-	if err := o.readMounts(again); err != nil {
-		return nil, fmt.Errorf("reading mounts: %w", err)
+	read, err := o.readMounts(again)
+	if err != nil {
+		return fmt.Errorf("reading mounts: %w", err)
 	}
-	return slices.Concat(o.kernel, o.facts, fileFacts(o.set.Scan(time.Unix(0, look.Wall)))), nil
+	states := o.set.Scan(time.Unix(0, look.Wall))
+	if stamp := o.set.Stamp(); again || read || stamp != o.stamp {
+		o.stamp = stamp
+		o.last = slices.Concat(o.kernel, o.facts, fileFacts(states))
+		o.digest = o.last.Digest()
+	}
+	return nil
 }
 
 // readMounts reads mountinfo if it is time or the kernel says that it has
 // changed.
-func (o *Observer) readMounts(again bool) error {
+func (o *Observer) readMounts(again bool) (read bool, err error) {
 	if o.mounts == nil {
 		f, err := os.Open(o.proc + "/self/mountinfo")
 		if err != nil {
-			return err
+			return false, err
 		}
 		o.mounts = f
 	} else if o.mountErr == nil && !again {
 		fds := []unix.PollFd{{Fd: int32(o.mounts.Fd()), Events: unix.POLLPRI}}
 		if n, err := unix.Poll(fds, 0); err == nil && n == 0 {
-			return nil
+			return false, nil
 		}
 	}
 	o.mountErr = o.parse()
-	return o.mountErr
+	return true, o.mountErr
 }
 
 func (o *Observer) parse() error {

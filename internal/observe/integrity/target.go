@@ -1,6 +1,7 @@
 package integrity
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -157,6 +158,8 @@ func (t *target) checkGuard() *loss {
 		return lose(ReasonGuardLost, "the guard, process %d, has ended", t.Target.Guard)
 	case s.state == 'T' || s.state == 't':
 		return lose(ReasonGuardStopped, "the guard, process %d, is stopped", t.Target.Guard)
+	case t.guardFrozen():
+		return lose(ReasonGuardStopped, "the guard, process %d, is frozen with its control group", t.Target.Guard)
 	case s.nsPID != 1:
 		return lose(ReasonGuardChanged, "the guard, process %d, is process %d of its PID namespace", t.Target.Guard, s.nsPID)
 	case s.tracer != 0 && !ownThread(s.tracer):
@@ -175,6 +178,23 @@ func (t *target) checkGuard() *loss {
 		}
 	}
 	return nil
+}
+
+// guardFrozen tells whether the guard's own control group, beside the
+// workload's, is frozen, or one above it. Where there is no such group, it is
+// not.
+func (t *target) guardFrozen() bool {
+	if t.Group == "" {
+		return false
+	}
+	var buf [256]byte
+	fd, err := unix.Open(filepath.Join(filepath.Dir(t.Group), "guard", "cgroup.events"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	events, err := readFrom(fd, buf[:])
+	return err == nil && bytes.Contains(events, []byte("frozen 1"))
 }
 
 // inside tells whether a process is in the namespaces and the control group.
