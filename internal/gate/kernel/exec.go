@@ -112,7 +112,7 @@ func (c *call) readExec() (want execCall, images []image, err error) {
 			return want, nil, unix.ELOOP
 		}
 		if script.interpreter == "" {
-			return want, nil, unix.ENOENT
+			return want, nil, unix.EACCES // the kernel takes it for the working directory
 		}
 		argv = script.rewrite(argv, name)
 		dir, path, name, nofollow = unix.AT_FDCWD, script.interpreter, script.interpreter, false

@@ -2,7 +2,10 @@ package kernel
 
 import (
 	"crypto/sha256"
+	"fmt"
+	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -186,5 +189,39 @@ func TestFailedExecHasTheKernelsErrno(t *testing.T) {
 		if o := r.asker.outcomeOf(a.Number); o.Done || o.Errno != int32(unix.ENOEXEC) {
 			t.Errorf("outcome %+v", o)
 		}
+	}
+}
+
+// First lines of every kind are taken as the kernel takes them: the same
+// errors, and the arguments that the gate expects at the exec.
+func TestFirstLinesAreReadAsByTheKernel(t *testing.T) {
+	dir := publicDir(t)
+	random := rand.New(rand.NewPCG(1, 2))
+	pieces := []string{"#!", "/bin/echo", "/bin/echo", "/bin/echo", " ", " ", "\t", "\n", "\n", "\x00", "a b", "-n", "/", "\r", "é", strings.Repeat(" ", 100), strings.Repeat("y", 120)}
+	argv := []string{compile(t, "odd"), "each"}
+	for i := range 300 {
+		text := "#!"
+		for range random.IntN(9) {
+			text += pieces[random.IntN(len(pieces))]
+		}
+		argv = append(argv, writeFile(t, fmt.Sprintf("%s/%d", dir, i), text, 0o755))
+	}
+	direct, err := exec.Command(argv[0], argv[1:]...).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := underGate(t, nil, argv...)
+	out, _ := r.do()
+	r.wantNoMismatch()
+	if out != string(direct) {
+		want, got := strings.Split(string(direct), "\n"), strings.Split(out, "\n")
+		for i := range min(len(want), len(got)) {
+			if want[i] != got[i] {
+				t.Errorf("%q, want %q", got[i], want[i])
+			}
+		}
+	}
+	if n := strings.Count(string(direct), " 0 "); n < 30 {
+		t.Errorf("only %d of them are scripts", n)
 	}
 }

@@ -18,7 +18,7 @@ const (
 // script is what the first line of a script names.
 type script struct {
 	interpreter string
-	argument    string // with hasArgument; may be anything but empty
+	argument    string // with hasArgument; it may be empty
 	hasArgument bool
 }
 

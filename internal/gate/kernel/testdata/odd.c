@@ -308,6 +308,29 @@ static void stops(const char *prog, int n) {
 	puts("end");
 }
 
+// Each file is executed, as a child.
+static void each(int n, char **paths) {
+	for (int i = 0; i < n; i++) {
+		int status, result = 0, ends[2];
+		if (pipe2(ends, O_CLOEXEC) < 0)
+			_exit(8);
+		if (fork() == 0) {
+			char *args[] = {"x", "y", NULL};
+			raw_exec(paths[i], args);
+			result = errno;
+			if (write(ends[1], &result, sizeof result) < 0)
+				_exit(8);
+			_exit(9);
+		}
+		close(ends[1]);
+		if (read(ends[0], &result, sizeof result) < 0)
+			_exit(8);
+		close(ends[0]);
+		wait(&status);
+		printf("%d %x %s\n", i, status, result ? strerrorname_np(result) : "");
+	}
+}
+
 int main(int argc, char **argv) {
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	const char *mode = argv[1];
@@ -327,6 +350,8 @@ int main(int argc, char **argv) {
 		signals(argv[2], atoi(argv[3]));
 	else if (!strcmp(mode, "stops"))
 		stops(argv[2], atoi(argv[3]));
+	else if (!strcmp(mode, "each"))
+		each(argc - 2, argv + 2);
 	else if (!strcmp(mode, "unknown"))
 		say("swapon", syscall(SYS_swapon, "/x", 0));
 	fflush(stdout);
