@@ -42,14 +42,11 @@ func TestOpenTakesWhatSignWroteAndNothingElse(t *testing.T) {
 		t.Fatalf("%+v, %v", c, err)
 	}
 	for i := range b {
-		for v := range 256 {
-			if byte(v) == b[i] {
-				continue
-			}
+		for bit := range 8 {
 			mutant := bytes.Clone(b)
-			mutant[i] = byte(v)
+			mutant[i] ^= 1 << bit
 			if _, err := checkpoint.Open(mutant, verifier); err == nil {
-				t.Fatalf("byte %d as %#x: accepted", i, v)
+				t.Fatalf("byte %d bit %d: accepted", i, bit)
 			}
 		}
 		if _, err := checkpoint.Open(b[:i], verifier); err == nil {

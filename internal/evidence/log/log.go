@@ -161,6 +161,9 @@ func open(dir, second storage, opts Options) (*Log, error) {
 	place := newSecondPlace(second, opts)
 	w, recovery, err := recoverLog(dir, place, opts)
 	if err != nil {
+		if w != nil && w.file != nil {
+			w.file.Close()
+		}
 		place.close()
 		dir.close()
 		return nil, fmt.Errorf("opening evidence log: %w", err)

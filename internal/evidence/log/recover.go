@@ -35,7 +35,12 @@ func recoverLog(dir storage, place *secondPlace, opts Options) (*writer, Recover
 		return nil, Recovery{}, err
 	}
 	if len(names) == 0 {
-		return w, Recovery{Clean: true}, w.create(segment.Header{Origin: opts.origin(), PreviousRoot: w.root}, opts.SegmentSize)
+		err := w.create(segment.Header{Origin: opts.origin(), PreviousRoot: w.root}, opts.SegmentSize)
+		if err != nil {
+			// Such as on a full disk: what was reserved is given back.
+			dir.remove(segment.Name(0) + tmpSuffix)
+		}
+		return w, Recovery{Clean: true}, err
 	}
 	// The last signature vouches for all that is under its root and for the
 	// checkpoints before, so theirs need not be verified unless it fails.
