@@ -26,8 +26,9 @@ type machine struct {
 func describeMachine(dir string) machine {
 	m := machine{
 		CPU: "unknown processor", Cores: runtime.NumCPU(), Kernel: "unknown", FileSystem: fileSystem(dir),
-		Directory: dir[:strings.LastIndexByte(dir, '/')], Go: runtime.Version(), LoadBefore: loadAverage(),
+		Go: runtime.Version(), LoadBefore: loadAverage(),
 	}
+	m.Directory, _, _ = strings.Cut(dir, "/writ-bench-")
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(text)) {
 			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
