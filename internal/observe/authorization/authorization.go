@@ -168,7 +168,7 @@ const (
 var Reasons = []observe.Reason{
 	{Code: string(grant.ReasonRevoked), Title: "the grant was revoked", Why: "an operator ended it, or one above it", Fix: "ask the operator whom `writ why ID` names; start the execution again under a new grant"},
 	{Code: string(grant.ReasonUnreadable), Title: "whether the grant was revoked cannot be read", Why: "what cannot be read counts as revoked", Fix: "check the directory revocations of the state directory: its owner, its mode, the file that `writ why ID` names", Returns: true},
-	{Code: string(grant.ReasonExpired), Title: "the grant has expired", Why: "it, or one above it, was given until then", Fix: "start the execution again; `--for TIME` gives it longer"},
+	{Code: string(grant.ReasonExpired), Title: "the grant has expired", Why: "it, or one above it, was given until then", Fix: "start the execution again; `--grant-for TIME` gives it longer"},
 	{Code: string(grant.ReasonNotYetValid), Title: "the grant is not valid yet", Why: "it begins later, or the clock is wrong", Fix: "wait, or set the clock right", Returns: true},
 	{Code: string(grant.ReasonOldEpoch), Title: "all grants of its epoch were ended", Why: "an operator raised the epoch", Fix: "start the execution again: its grant is of the new epoch"},
 	{Code: string(grant.ReasonUnknownKey), Title: "the grant is signed by a key that is not trusted", Why: "the trust file does not name the key any more", Fix: "add its verifier key to the trust file, if you know whose it is", Returns: true},

@@ -228,6 +228,9 @@ func newTree(t testing.TB, grouped bool, flaws string, argv ...string) *tree {
 			w.gate.allow(t, p)
 		}
 	}
+	if grouped {
+		w.group = newGroup(t) // removed when the guard is dead
+	}
 	read, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -260,7 +263,6 @@ func newTree(t testing.TB, grouped bool, flaws string, argv ...string) *tree {
 	})
 	w.main = w.launch(flaws, argv...)
 	if grouped {
-		w.group = newGroup(t)
 		w.join(w.main)
 	}
 	w.o = New(Config{Clock: observe.SystemClock})
@@ -315,7 +317,8 @@ func newGroup(t testing.TB) string {
 		t.Cleanup(func() {
 			_ = os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
 			for range 500 {
-				if os.Remove(dir) == nil && os.Remove(filepath.Dir(dir)) == nil {
+				_ = os.Remove(dir)
+				if os.Remove(filepath.Dir(dir)) == nil {
 					return
 				}
 				time.Sleep(10 * time.Millisecond)
