@@ -51,7 +51,7 @@ func (p *place) must(args ...string) string {
 
 // execution is one line of `writ ps`.
 type execution struct {
-	ID    string `json:"execution"`
+	ID    string `json:"id"`
 	Phase string `json:"phase"`
 	Grant string `json:"grant_id"`
 	Tier  string `json:"tier"`

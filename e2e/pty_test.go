@@ -156,7 +156,12 @@ stty -echo; read -r line; stty echo; echo "read <$line>"
 while :; do sleep 0.02; done
 `
 		term := p.openTerminal(command{argv: []string{"bash", "-c", script}}, 24, 80)
-		term.expect(term.name)
+		if p.governed {
+			// It is in a /dev of its own, in which the terminal has this name.
+			term.expect("/dev/console")
+		} else {
+			term.expect(term.name)
+		}
 		term.expect("24 80")
 		term.expect("all three")
 		term.press("typed\r")

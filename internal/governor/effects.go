@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/writ-run/writ/internal/enforce"
@@ -107,9 +108,10 @@ func (e *execution) arm(f model.Effect) {
 		e.report(f, err)
 		return
 	}
-	err = e.gates(s)
-	if err == nil {
-		err = e.watchWorkload(s)
+	for _, step := range []func(*enforce.Sandbox) error{e.noteGuard, e.isTheProgram, e.gates, e.watchWorkload} {
+		if err = step(s); err != nil {
+			break
+		}
 	}
 	if err != nil {
 		err = errors.Join(err, s.Close())
@@ -133,6 +135,23 @@ func (e *execution) arm(f model.Effect) {
 	e.aside(func() { e.awaitExit(s) })
 	e.aside(func() { e.followStops(s) })
 	e.tell(model.Input{Kind: model.InputReport, Report: &r})
+}
+
+func (e *execution) noteGuard(s *enforce.Sandbox) error {
+	return noteGuard(e.dir.File(e.sub.Execution, guardFile), s.GuardPID(), e.sub.Boot)
+}
+
+// isTheProgram checks that what will run is what was asked for: the sandbox
+// looks the command up again, among what the workload sees.
+func (e *execution) isTheProgram(s *enforce.Sandbox) error {
+	real, err := filepath.EvalSymlinks(s.Program())
+	if err != nil {
+		return fmt.Errorf("looking at the program to be run: %w", err)
+	}
+	if real != e.workload.path {
+		return fmt.Errorf("the workload would run %s, and %s was admitted", real, e.workload.path)
+	}
+	return nil
 }
 
 // kill ends all of the workload; it waits for an arming under way.

@@ -53,19 +53,23 @@ func prepare(ctx context.Context, s Spec) (_ *execution, err error) {
 	if err = e.submission(ctx); err != nil {
 		return nil, err
 	}
-	if e.lock, err = e.dir.Lock(e.sub.Execution); err != nil {
-		return nil, err
-	}
-	artifacts, err := e.authorize()
-	if err != nil {
-		return nil, err
-	}
 	for _, p := range e.workload.zones.Inside(e.policies.Named()) {
 		if _, err := os.Lstat(p); err == nil {
 			e.workload.zones.Shown = append(e.workload.zones.Shown, p)
 		}
 	}
 	if e.files, err = e.policies.View(e.workload.zones, &e.sub); err != nil {
+		return nil, err
+	}
+	if err = e.workload.resolve(e.files); err != nil {
+		return nil, err
+	}
+	e.sub.Executable = e.workload.executable
+	if e.lock, err = e.dir.Lock(e.sub.Execution); err != nil {
+		return nil, err
+	}
+	artifacts, err := e.authorize()
+	if err != nil {
 		return nil, err
 	}
 	return e, e.openLog(append(artifacts, s.Bundle.Artifacts()...))
@@ -101,9 +105,9 @@ func (e *execution) submission(ctx context.Context) error {
 		Execution: model.ExecutionID(id.String()), Boot: boot, Host: toText(host),
 		Agent: e.spec.Agent, Operator: e.spec.Operator,
 		Argv: e.workload.argv, Dir: e.workload.dir,
-		EnvDigest:  model.DigestOf([]byte(strings.Join(e.workload.env, "\x00"))),
-		Executable: e.workload.executable, Tier: tier,
-		Bundle: e.policies.Digest(), Settings: settings.Execution,
+		EnvDigest: model.DigestOf([]byte(strings.Join(e.workload.env, "\x00"))),
+		Tier:      tier,
+		Bundle:    e.policies.Digest(), Settings: settings.Execution,
 	}
 	if e.sub.Agent == "" {
 		e.sub.Agent = "local"

@@ -12,6 +12,7 @@ import (
 	"github.com/writ-run/writ/internal/evidence/log"
 	"github.com/writ-run/writ/internal/evidence/record"
 	"github.com/writ-run/writ/internal/evidence/replay"
+	"github.com/writ-run/writ/internal/evidence/verify/offline"
 	"github.com/writ-run/writ/internal/governor/store"
 	"github.com/writ-run/writ/internal/keys"
 	"github.com/writ-run/writ/internal/model"
@@ -60,14 +61,14 @@ func Recover(ctx context.Context, dir *store.Dir, ring *keys.Ring) ([]Recovered,
 }
 
 func recoverOne(ctx context.Context, dir *store.Dir, ring *keys.Ring, id model.ExecutionID) (model.Phase, error) {
+	if err := endGuard(ctx, dir.File(id, guardFile)); err != nil {
+		return 0, fmt.Errorf("recovering %s: %w", id, err)
+	}
 	if err := enforce.Reap(ctx, string(id)); err != nil {
 		return 0, err
 	}
 	os.Remove(dir.Socket(id)) // nobody listens
 	l, err := openLog(dir, ring, id)
-	if errors.Is(err, log.ErrNoLog) {
-		return model.Denied, markClosed(dir, id) // its governor died before the first record
-	}
 	if err != nil {
 		return 0, fmt.Errorf("recovering %s: %w", id, err)
 	}
@@ -123,7 +124,7 @@ func closeLog(ctx context.Context, l *log.Log, dir *store.Dir, ring *keys.Ring, 
 
 // rebuild replays a log into a machine.
 func rebuild(dir string) (*core.Machine, model.Record, error) {
-	r := replay.New(LoadBundle)
+	r := replay.New(offline.Load)
 	var last model.Record
 	reader, err := log.OpenReader(dir, 0)
 	if err != nil {
@@ -178,19 +179,4 @@ func end(ctx context.Context, m *core.Machine, j *logJournal) (model.Phase, erro
 		}
 	}
 	return m.Status().Phase, errors.New("the machine does not end")
-}
-
-// LoadBundle makes the policies of a bundle out of the artifacts of a log.
-func LoadBundle(digest model.Digest, find func(model.Digest) ([]byte, bool)) (core.Policies, error) {
-	b, err := policy.FromArtifacts(digest, find)
-	if err != nil {
-		return nil, err
-	}
-	l, err := policy.Load(b)
-	if err != nil {
-		return nil, err
-	}
-	engine := &policy.Engine{}
-	engine.Add(l)
-	return engine, nil
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/writ-run/writ/internal/enforce"
 	"github.com/writ-run/writ/internal/evidence/verify"
+	"github.com/writ-run/writ/internal/evidence/verify/offline"
 	"github.com/writ-run/writ/internal/governor/store"
 	"github.com/writ-run/writ/internal/keys"
 	"github.com/writ-run/writ/internal/model"
@@ -42,7 +43,13 @@ func beGovernor(state string, argv []string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 125
 	}
+	var tier model.Tier
+	if err := tier.UnmarshalText([]byte(os.Getenv("WRIT_TEST_TIER"))); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 125
+	}
 	r, err := Run(context.Background(), Spec{
+		Tier:     tier,
 		StateDir: state, Bundle: bundle, Argv: argv, Env: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Notify: func(n Notice) { fmt.Fprintf(os.Stderr, "notice: %+v\n", n) },
 	})
@@ -60,6 +67,7 @@ func beGovernor(state string, argv []string) int {
 // host is a state directory and a working directory of a test's own.
 type host struct {
 	state, work string
+	tier        string
 }
 
 func newHost(t *testing.T) host {
@@ -83,7 +91,7 @@ func newHost(t *testing.T) host {
 func (h host) command(argv ...string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", argv...)
 	cmd.Dir = h.work
-	cmd.Env = append(os.Environ(), asGovernor+"="+h.state)
+	cmd.Env = append(os.Environ(), asGovernor+"="+h.state, "WRIT_TEST_TIER="+h.tier)
 	return cmd
 }
 
@@ -120,7 +128,7 @@ func (h host) verified(t *testing.T) {
 		if _, err := os.Stat(dir.Log(id)); errors.Is(err, os.ErrNotExist) {
 			continue // its governor died before it had a log
 		}
-		r := verify.Log(dir.Log(id), verify.Options{Trust: vkeys, Load: LoadBundle, Engine: policy.EngineDigest()})
+		r := verify.Log(dir.Log(id), verify.Options{Trust: vkeys, Load: offline.Load, Engine: policy.EngineDigest()})
 		if r.Verdict != verify.Valid && r.Records > 0 {
 			t.Errorf("execution %s: %s %s at %v: %s %v", id, r.Verdict, r.Reason, r.Index, r.Detail, r.Missing)
 		}
@@ -367,24 +375,29 @@ func TestGovernorKilledAtAnyMoment(t *testing.T) {
 	h.leavesNothing(t)
 }
 
-// Recovery does not wait for the lease: what a dead governor left is ended.
+// Recovery does not wait for the lease: what a dead governor left is ended
+// before the log says so, with control groups and without.
 func TestRecoverEndsWhatIsLeftAtOnce(t *testing.T) {
-	h := newHost(t)
-	cmd, _ := h.running(t)
-	dir, ring := h.open(t)
-	if alive, err := Recover(t.Context(), dir, ring); err != nil || len(alive) != 0 {
-		t.Fatalf("a living governor's execution was recovered: %v, %v", alive, err)
+	for _, tier := range []string{"", "user"} {
+		t.Run("tier "+tier, func(t *testing.T) {
+			h := newHost(t)
+			h.tier = tier
+			cmd, _ := h.running(t)
+			dir, ring := h.open(t)
+			if alive, err := Recover(t.Context(), dir, ring); err != nil || len(alive) != 0 {
+				t.Fatalf("a living governor's execution was recovered: %v, %v", alive, err)
+			}
+			_ = cmd.Process.Kill()
+			await(t, "death of the governor", func() bool { return !dir.Governed(h.only(t)) })
+			recovered, err := Recover(t.Context(), dir, ring)
+			if err != nil || len(recovered) != 1 || recovered[0].Err != nil || recovered[0].Phase != model.Terminated {
+				t.Fatalf("recovered: %+v, %v", recovered, err)
+			}
+			h.leavesNothing(t)
+			h.stands(t)
+			h.verified(t)
+		})
 	}
-	_ = cmd.Process.Kill()
-	await(t, "death of the governor", func() bool { return !dir.Governed(h.only(t)) })
-	recovered, err := Recover(t.Context(), dir, ring)
-	if err != nil || len(recovered) != 1 || recovered[0].Err != nil || recovered[0].Phase != model.Terminated {
-		t.Fatalf("recovered: %+v, %v", recovered, err)
-	}
-	if os.Geteuid() == 0 { // without control groups the guard ends it at the deadline
-		h.stands(t)
-	}
-	h.verified(t)
 }
 
 // leavesNothing looks for control groups and processes of the test's own.

@@ -19,6 +19,9 @@ import (
 var (
 	// ErrNoCommand is returned when the command to run is not there.
 	ErrNoCommand = errors.New("command not found")
+	// ErrNotShown is returned when it is there, and no policy lets the workload
+	// read and run it.
+	ErrNotShown = errors.New("no policy lets the workload read and run the command (--exec PATH does)")
 	// ErrNotExecutable is returned when it is there and cannot be run.
 	ErrNotExecutable = errors.New("the command is not an executable file")
 	// ErrNoDir is returned when the working directory is gone.
@@ -86,15 +89,21 @@ func workloadOf(s Spec) (workload, error) {
 	if w.home == w.zones.Workdir {
 		w.zones.Home = "" // it is the host's, not the execution's own
 	}
-	if w.path, err = findCommand(w.argv[0], w.dir, lookup(w.env, "PATH")); err != nil {
-		return w, err
+	return w, nil
+}
+
+// resolve finds the command among what the workload will see.
+func (w *workload) resolve(files policy.View) (err error) {
+	seen := func(path string) bool { return files.At(path).Has(policy.Read | policy.Execute) }
+	if w.path, err = findCommand(w.argv[0], w.dir, lookup(w.env, "PATH"), seen); err != nil {
+		return err
 	}
 	digest, err := fileDigest(w.path)
 	if err != nil {
-		return w, err
+		return err
 	}
 	w.executable = model.Resource{Kind: model.ResourceExecutable, ID: w.path, Digest: digest, Zones: w.zones.Of(w.path)}
-	return w, nil
+	return nil
 }
 
 func printable(s string) bool {
@@ -162,8 +171,9 @@ func set(env []string, name, value string) []string {
 	return append(env, name+"="+value)
 }
 
-// findCommand resolves a command as a shell would, from dir and PATH.
-func findCommand(name, dir, path string) (string, error) {
+// findCommand resolves a command as a shell would, from dir and PATH, among the
+// files that are seen.
+func findCommand(name, dir, path string, seen func(string) bool) (string, error) {
 	var candidates []string
 	switch {
 	case filepath.IsAbs(name):
@@ -195,6 +205,10 @@ func findCommand(name, dir, path string) (string, error) {
 		}
 		if !printable(real) {
 			return "", fmt.Errorf("%q: %w", real, ErrNotText)
+		}
+		if !seen(real) {
+			found = fmt.Errorf("%s: %w", real, ErrNotShown)
+			continue
 		}
 		return real, nil
 	}

@@ -5,10 +5,33 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/policy"
 )
+
+var everything = policy.View{Places: []policy.Place{{Path: "/", Rights: policy.Read | policy.Execute}}}
+
+// The command is the one that the workload will find: what it cannot see does
+// not count, be it first in PATH.
+func TestCommandIsLookedForAmongWhatIsSeen(t *testing.T) {
+	hidden := t.TempDir()
+	if err := os.WriteFile(filepath.Join(hidden, "sh"), []byte("#!/bin/false\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w, err := workloadOf(Spec{Argv: []string{"sh"}, Env: []string{"PATH=" + hidden + ":/usr/bin"}, Dir: "/"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.resolve(policy.View{Places: []policy.Place{{Path: "/usr", Rights: policy.Read | policy.Execute}}}); err != nil || !strings.HasPrefix(w.path, "/usr/") {
+		t.Errorf("found %s, %v", w.path, err)
+	}
+	if err := w.resolve(policy.View{}); !errors.Is(err, ErrNotShown) {
+		t.Errorf("found %s where nothing is seen, %v", w.path, err)
+	}
+}
 
 func TestWorkloadRefusesWhatCannotRun(t *testing.T) {
 	dir := t.TempDir()
@@ -33,7 +56,11 @@ func TestWorkloadRefusesWhatCannotRun(t *testing.T) {
 		"relative in PATH":  {Spec{Argv: []string{"plain"}, Env: []string{"PATH=."}, Dir: dir}, ErrNoCommand},
 		"PATH not executed": {Spec{Argv: []string{"plain"}, Env: []string{"PATH=" + dir}, Dir: dir}, ErrNotExecutable},
 	} {
-		if w, err := workloadOf(c.spec); !errors.Is(err, c.want) {
+		w, err := workloadOf(c.spec)
+		if err == nil {
+			err = w.resolve(everything)
+		}
+		if !errors.Is(err, c.want) {
 			t.Errorf("%s: %+v, %v", name, w, err)
 		}
 	}
@@ -51,6 +78,9 @@ func TestWorkloadIsTheRealOne(t *testing.T) {
 	}
 	w, err := workloadOf(Spec{Argv: []string{"./link", "-c", "true"}, Dir: dir,
 		Env: []string{"PATH=/bin", "HOME=" + dir + "/home", "SSH_AUTH_SOCK=/run/agent", "A=1", "bad"}})
+	if err == nil {
+		err = w.resolve(everything)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func TestBuiltinClaims(t *testing.T) {
 	kinds := allKinds()
 	denied := []model.Request{
 		execRequest("/opt/tool"), execRequest("/home/me/other/x"), execRequest("/proc/self/exe"), execRequest("/dev/shm/x"),
-		openRequest("/usr/bin/git", model.AccessWrite), openRequest("/etc/shadow", model.AccessRead), openRequest("/home/me/.ssh/id_ed25519", model.AccessRead), openRequest("/", model.AccessRead),
+		openRequest("/usr/bin/git", model.AccessWrite), openRequest("/srv/data", model.AccessRead), openRequest("/home/me/.ssh/id_ed25519", model.AccessRead), openRequest("/", model.AccessRead),
 		openRequest("/home/me", model.AccessRead), openRequest("/var/lib/writ", model.AccessRead),
 		hostRequest("10.0.0.1", 443), hostRequest("169.254.169.254", 80), hostRequest("example.org", 443), hostRequest("localhost", 80), hostRequest("fe80::1", 80), hostRequest("::ffff:10.0.0.1", 80),
 		unixRequest("/run/docker.sock"), unixRequest("/usr/x.sock"), unixRequest("/var/run/dbus/system_bus_socket"),
@@ -63,5 +63,17 @@ func TestBuiltinResponses(t *testing.T) {
 	}
 	if d := l.Decide(stale(halted, model.Integrity)); d.Response != model.RespondPause || d.Grace != int64(10*time.Second) {
 		t.Errorf("halted and stale: %+v", d)
+	}
+}
+
+// The system's secrets are in the zone system, and not to be read.
+func TestBuiltinHidesTheSystemsSecrets(t *testing.T) {
+	l := load(t, Builtin()...)
+	for _, p := range []string{"/etc/shadow", "/etc/gshadow-", "/etc/sudoers.d/x", "/etc/ssh/ssh_host_ed25519_key", "/etc/ssl/private/key.pem"} {
+		r := openRequest(p, model.AccessRead)
+		r.Resource.Zones = []model.Zone{model.ZoneSystem}
+		if d := l.Decide(r); d.Allow || d.Reason != model.ReasonForbidden {
+			t.Errorf("%s: %+v", p, d)
+		}
 	}
 }

@@ -29,7 +29,7 @@ func TestExplain(t *testing.T) {
 		{"connect by name", builtin, hostRequest("example.org", 443)},
 		{"unix socket", builtin, unixRequest("/run/docker.sock")},
 		{"exec elsewhere", builtin, execRequest("/opt/my tool/bin", "bin")},
-		{"read elsewhere", builtin, openRequest("/etc/shadow", model.AccessRead)},
+		{"read elsewhere", builtin, openRequest("/srv/data", model.AccessRead)},
 		{"write the system", builtin, openRequest("/usr/bin/git", model.AccessWrite)},
 		{"execute elsewhere", builtin, openRequest("/opt/x", model.AccessExecute)},
 		{"a tool", builtin, kinds[9]},

@@ -36,6 +36,7 @@ func TestViewOfTheBuiltin(t *testing.T) {
 	}
 	want := `r-x /bin
 r-x /etc/ssl
+--- /etc/ssl/private masked
 rwx /home/agent
 rwx /home/me/project
 r-x /lib
