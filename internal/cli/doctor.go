@@ -14,6 +14,7 @@ import (
 	"github.com/writ-run/writ/internal/governor/store"
 	"github.com/writ-run/writ/internal/keys"
 	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/observe/cryptography"
 	"github.com/writ-run/writ/internal/problem"
 	"github.com/writ-run/writ/internal/problem/explain"
 )
@@ -156,6 +157,9 @@ func diskFinding(root string) finding {
 	}
 	free := s.Bavail * uint64(s.Bsize)
 	f := finding{Name: name, Answer: there, Detail: fmt.Sprintf("%d MiB free at %s", free>>20, filepath.Clean(root))}
+	if free < cryptography.DefaultMinBytes {
+		f.needed = true
+	}
 	if free < lowSpace {
 		f.Answer = absent
 		f.Effect, f.Mend = "runs are stopped when their evidence can no longer be written", "free some (`df -h`), or choose another state directory with --state"

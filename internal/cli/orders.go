@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/user"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -126,7 +127,7 @@ func whoAmI() string {
 
 // singleLine refuses text that could not be recorded and shown as it is.
 func singleLine(flag, text string) error {
-	if problem.Clean(text) != text || len(text) > 200 {
+	if problem.Clean(text) != text || strings.ContainsRune(text, '\n') || len(text) > 200 {
 		return problem.New(problem.BadValue, "%s %q will not do", flag, cut(text, 60)).
 			WithWhy("it is one line of at most 200 characters, without control characters").WithFix("say it shorter")
 	}

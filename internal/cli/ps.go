@@ -135,8 +135,8 @@ func lookAt(ctx context.Context, dir *store.Dir, id model.ExecutionID) execution
 		if e.Phase == "" {
 			e.Phase = "unknown"
 		}
-	case !gone:
-		e.Problem = err.Error()
+	case !gone && e.Governed:
+		e.Problem, e.Reason = err.Error(), "governor_silent"
 	case !e.Governed && !h.phase.Final():
 		e.Problem = "its governor died; the log has no end yet"
 		e.Phase = "lost"
@@ -145,11 +145,14 @@ func lookAt(ctx context.Context, dir *store.Dir, id model.ExecutionID) execution
 }
 
 func ofStatus(s client.Status) execution {
-	deadline := s.Lease.DeadlineIn.Milliseconds()
 	e := execution{
 		Phase: s.Phase, Since: s.Since, Governed: true, Tier: s.Tier, Agent: s.Agent, Operator: s.Operator,
-		Lease: s.Lease.Seq, Deadline: &deadline, Actions: s.Actions, Records: s.Records, Procs: s.Processes,
+		Lease: s.Lease.Seq, Actions: s.Actions, Records: s.Records, Procs: s.Processes,
 		Argv: s.Argv, Dir: s.Dir, Grant: s.GrantID, Bundle: s.Bundle, Governor: s.Governor, Guard: s.Guard, Main: s.Main,
+	}
+	if s.Lease.Seq > 0 {
+		deadline := s.Lease.DeadlineIn.Milliseconds()
+		e.Deadline = &deadline
 	}
 	if t, err := submittedAt(s.Execution); err == nil {
 		e.Started = t
@@ -176,7 +179,7 @@ func psRow(e execution) []cell {
 	phase := e.Phase
 	if e.Exit != nil && e.Phase == model.Completed.String() {
 		phase += fmt.Sprintf(" (%s)", exitShort(*e.Exit))
-	} else if e.Reason != "" && e.Phase != model.Running.String() && e.Phase != model.Completed.String() {
+	} else if e.Reason != "" && e.Reason != "all_conditions_hold" && e.Reason != "revalidated" && e.Phase != model.Completed.String() {
 		phase += " (" + e.Reason + ")"
 	}
 	return []cell{{text: string(e.ID)}, {text: phase, colour: phaseColour(phaseOf(e.Phase))}, {text: ago(e.Since)}, {text: e.Tier}, {text: cut(e.Agent, 20)},

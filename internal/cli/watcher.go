@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/writ-run/writ/internal/core"
 	"github.com/writ-run/writ/internal/governor"
 	"github.com/writ-run/writ/internal/model"
 	"github.com/writ-run/writ/internal/problem"
@@ -36,6 +37,7 @@ type watcher struct {
 	denials map[string]bool
 	untold  uint64 // denials not told of
 	last    string // what was lost or failed last, in words
+	lost    string // the reason of the condition that was lost last
 }
 
 func newWatcher(out *output, quiet, verbose bool) *watcher {
@@ -75,6 +77,9 @@ func (w *watcher) close() {
 func (w *watcher) tell(n governor.Notice) {
 	if n.Text != "" && n.Kind != governor.NoticeDenied {
 		w.last = n.Text
+	}
+	if n.Kind == governor.NoticeLost {
+		w.lost = n.Reason
 	}
 	if w.quiet {
 		return
@@ -133,13 +138,21 @@ func (w *watcher) ending(r governor.Result) error {
 	case model.Denied:
 		p := problem.New("denied", "execution %s was not admitted: %s%s", r.Execution, reasonWords(r.Reason), after(": ", w.last))
 		p.Run = 126
-		return p.WithFix(fmt.Sprintf("`writ why %s` names what stood against it", r.Execution))
+		return p.WithFix(w.mend(r) + fmt.Sprintf("`writ why %s` names what stood against it", r.Execution))
 	case model.Terminated:
 		p := problem.New("terminated", "execution %s was ended by governance: %s%s", r.Execution, reasonWords(r.Reason), after(": ", w.last))
 		p.Run = 128 + int(syscall.SIGKILL)
-		return p.WithFix(fmt.Sprintf("`writ why %s` names what was lost", r.Execution))
+		return p.WithFix(w.mend(r) + fmt.Sprintf("`writ why %s` names what was lost", r.Execution))
 	}
 	return problem.New(problem.Internal, "execution %s ended in the phase %s", r.Execution, r.Phase)
+}
+
+// mend is what the catalogue says to do about the condition that was lost.
+func (w *watcher) mend(r governor.Result) string {
+	if fix := fixOf(w.lost); fix != "" && r.Reason == core.CodeConditionLost {
+		return fix + "; "
+	}
+	return ""
 }
 
 // notRun says that the command was there, and could not be run all the same: a
