@@ -144,7 +144,11 @@ func (e *execution) noteGuard(s *enforce.Sandbox) error {
 // isTheProgram checks that what will run is what was asked for: the sandbox
 // looks the command up again, among what the workload sees.
 func (e *execution) isTheProgram(s *enforce.Sandbox) error {
-	real, err := filepath.EvalSymlinks(s.Program())
+	program := s.Program()
+	if !filepath.IsAbs(program) { // ./x is meant from where the workload starts
+		program = filepath.Join(e.workload.dir, program)
+	}
+	real, err := filepath.EvalSymlinks(program)
 	if err != nil {
 		return fmt.Errorf("looking at the program to be run: %w", err)
 	}
