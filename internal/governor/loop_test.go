@@ -54,19 +54,6 @@ func (j *fakeJournal) failWith(err error) {
 	j.fail = err
 }
 
-// effects returns the kinds of all recorded effects.
-func (j *fakeJournal) effects() []model.EffectKind {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	var kinds []model.EffectKind
-	for _, s := range j.steps {
-		for _, e := range s.effects {
-			kinds = append(kinds, e.Kind)
-		}
-	}
-	return kinds
-}
-
 // fakePerformer notes what is carried out.
 type fakePerformer struct {
 	mu   sync.Mutex

@@ -2,7 +2,6 @@ package governor
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/writ-run/writ/internal/enforce"
@@ -60,11 +59,9 @@ func (e *execution) prepareObservers() error {
 // runObservers lets the observers look until the execution is over.
 func (e *execution) runObservers() {
 	e.aside(func() {
-		if err := e.watch.files.Run(e.ctx); err != nil {
-			// Slower without: the observers look by themselves, too.
-			err = fmt.Errorf("watching files: %w", err)
-			e.fault.CompareAndSwap(nil, &err)
-		}
+		// An error, such as too many watches, only makes them slower: the
+		// observers look by themselves, too.
+		_ = e.watch.files.Run(e.ctx)
 	})
 	if err := e.watch.runner.Run(e.ctx, func(o model.Observation) {
 		e.tell(model.Input{Kind: model.InputObserve, Observation: &o})

@@ -170,8 +170,8 @@ func TestBuiltinSettings(t *testing.T) {
 }
 
 func TestEngineDigest(t *testing.T) {
-	if EngineDigest() != EngineDigest() || EngineDigest().IsZero() {
-		t.Error("the engine digest is not one")
+	if EngineDigest().IsZero() {
+		t.Error("there is no engine digest")
 	}
 	files := fstest.MapFS{"a.go": {Data: []byte("a")}, "b/c.go": {Data: []byte("c")}}
 	base := digestSources([]namedSources{{"p", files}}, "v1")
