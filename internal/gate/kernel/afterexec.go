@@ -1,8 +1,9 @@
 package kernel
 
 import (
+	"context"
 	"runtime"
-	"sync"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,8 +24,8 @@ import (
 //
 // If the gate dies in between, EXITKILL kills the asker. Its parent sees
 // nothing of the stops, provided it is not the gate's own process: the kernel
-// gives those of a tracee to whichever thread waits. Each trace has a thread of its own: one that waits for
-// a lock of a process must not be the one who reaps another thread of it.
+// gives those of a tracee to whichever thread waits. Each trace has a thread to itself: one that waits for a
+// lock of a process must not be the one who reaps another thread of it.
 
 // tracedExec is an exec that is about to be let through.
 type tracedExec struct {
@@ -41,68 +42,11 @@ type execEnd struct {
 	detail   string
 }
 
-// tracers are the threads that trace. They are made as needed, as many as
-// there are execs at once, and a few are kept.
-type tracers struct {
-	mu      sync.Mutex
-	idle    []chan func()
-	stopped bool
-	all     sync.WaitGroup
-}
-
-const idleTracers = 4
-
-func (t *tracers) run(e *tracedExec) (end execEnd) {
-	done := make(chan struct{})
-	t.take() <- func() { end = e.run(); close(done) }
-	<-done
-	return end
-}
-
-func (t *tracers) take() chan func() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if n := len(t.idle); n > 0 {
-		worker := t.idle[n-1]
-		t.idle = t.idle[:n-1]
-		return worker
-	}
-	worker := make(chan func(), 1)
-	t.all.Go(func() {
-		// The tracer is a thread. It ends with this goroutine.
-		runtime.LockOSThread()
-		for job := range worker {
-			job()
-			if !t.keep(worker) {
-				return
-			}
-		}
-	})
-	return worker
-}
-
-func (t *tracers) keep(worker chan func()) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.stopped || len(t.idle) >= idleTracers {
-		return false
-	}
-	t.idle = append(t.idle, worker)
-	return true
-}
-
-// stop ends the threads. Nothing may run any more.
-func (t *tracers) stop() {
-	t.mu.Lock()
-	for _, worker := range t.idle {
-		close(worker)
-	}
-	t.idle, t.stopped = nil, true
-	t.mu.Unlock()
-	t.all.Wait()
-}
-
+// run lets the exec through and follows it.
 func (e *tracedExec) run() execEnd {
+	// The tracer is a thread, and only it may ask and wait.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	c := e.call
 	const options = unix.PTRACE_O_TRACEEXEC | unix.PTRACE_O_EXITKILL
 	if errno := ptrace(unix.PTRACE_SEIZE, c.n.tid, options); errno == unix.ESRCH {
@@ -179,45 +123,58 @@ func (e *tracedExec) follow() execEnd {
 
 // check compares the program in the stopped asker with what was allowed.
 func (e *tracedExec) check() (got model.Resource, ok bool) {
-	c := e.call
-	t, err := openTarget(c.target.tgid) // the asker's thread is now the leader
-	if err != nil {
-		return model.Resource{Kind: model.ResourceExecutable, ID: "unreachable:"}, false
-	}
-	defer t.close()
-	want := e.want.content
+	c, want := e.call, e.want.content
 	got = model.Resource{Kind: model.ResourceExecutable, ID: "unreachable:"}
-	fd, err := unix.Openat(t.proc, "exe", unix.O_PATH|unix.O_CLOEXEC, 0)
+	proc := c.target.proc
+	if c.target.tid != c.target.tgid {
+		// The thread that asked is the leader now, and has its number.
+		fd, err := unix.Open("/proc/"+strconv.Itoa(c.target.tgid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return got, false
+		}
+		defer unix.Close(fd)
+		proc = fd
+	}
+	var st unix.Stat_t
+	if unix.Fstatat(proc, "exe", &st, 0) != nil {
+		return got, false
+	}
+	if !want.settled || versionOf(&st) != want.version {
+		if found, same := e.compare(proc); !same {
+			return found, false
+		}
+	}
+	cmdline, err := readFile(proc, "cmdline")
+	if err != nil || !e.want.argv.seenIn(cmdline) {
+		got = e.want.resource
+		got.ID += " with other arguments"
+		return got, false
+	}
+	return got, true
+}
+
+// compare reads the program's file, as its inode alone does not tell. No one
+// can write it while it runs.
+func (e *tracedExec) compare(proc int) (got model.Resource, same bool) {
+	c, want := e.call, e.want.content
+	got = model.Resource{Kind: model.ResourceExecutable, ID: "unreachable:"}
+	fd, err := unix.Openat(proc, "exe", unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return got, false
 	}
 	f := &file{fd: fd}
 	defer f.close()
-	if unix.Fstat(fd, &f.st) != nil || t.name(f, true) != nil {
+	if unix.Fstat(fd, &f.st) != nil || c.target.name(f, true) != nil {
 		return got, false
 	}
 	got.ID = f.path
-	same := versionOf(&f.st) == want.version
-	if !same || !want.settled {
-		// No one can write it while it is running: this is its content.
-		found, _, err := c.contentOf(fd, nil)
-		if err != nil {
-			return got, false
-		}
-		got.Digest = found.digest
-		same = found.version.inode == want.version.inode && found.digest == want.digest
-	} else {
-		got.Digest = want.digest
-	}
-	if !same {
+	// The call's own context may have ended: the asker waits no longer.
+	found, _, err := c.contentOf(context.Background(), fd, nil)
+	if err != nil {
 		return got, false
 	}
-	cmdline, err := readFile(t.proc, "cmdline")
-	if err != nil || !e.want.argv.seenIn(cmdline) {
-		got.ID += " with other arguments"
-		return got, false
-	}
-	return got, true
+	got.Digest = found.digest
+	return got, found.version.inode == want.version.inode && found.digest == want.digest
 }
 
 // traceStop is a stop or the end of a traced thread.

@@ -52,10 +52,6 @@ func (c *call) handle() {
 		return
 	}
 	defer c.target.close()
-	c.process = c.target.identity()
-	if c.stillHeld() != nil {
-		return
-	}
 	switch c.n.nr {
 	case unix.SYS_EXECVE, unix.SYS_EXECVEAT:
 		c.exec()
@@ -64,6 +60,23 @@ func (c *call) handle() {
 	default:
 		_ = c.answer(unix.EPERM)
 	}
+}
+
+// identify learns who asks. It is needed before the target's descriptors are,
+// and before anything is asked or reported.
+func (c *call) identify() error {
+	if c.process.PID != 0 {
+		return nil
+	}
+	if err := c.target.identify(c.g.starts); err != nil {
+		return err
+	}
+	process := c.target.identity()
+	if err := c.stillHeld(); err != nil {
+		return err
+	}
+	c.process = process
+	return nil
 }
 
 // stillHeld is errGone when the asker does not wait any more. What was read
@@ -113,7 +126,9 @@ func (c *call) refuse(err error) {
 	case unix.Errno:
 		_ = c.answer(err)
 	case refusal:
-		c.g.config.Refused(c.process, err.why)
+		if c.identify() == nil {
+			c.g.config.Refused(c.process, err.why)
+		}
 		_ = c.answer(unix.EACCES)
 	default: // the asker is gone, the gate stops, or the gate cannot go on
 		_ = c.answer(unix.EPERM)

@@ -128,6 +128,9 @@ func (s *socket) close() { unix.Close(s.fd) }
 
 // readConnect reads the call once, with the kernel's errors in its order.
 func (c *call) readConnect() (s *socket, a address, err error) {
+	if err := c.identify(); err != nil {
+		return nil, a, err
+	}
 	number, length := int(int32(c.n.args[0])), int32(c.n.args[2])
 	fd, err := c.target.descriptor(number)
 	if err != nil {

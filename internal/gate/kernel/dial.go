@@ -32,8 +32,8 @@ func (c *call) dial(s *socket, raw []byte) (unix.Errno, string) {
 	if err != nil {
 		return err.(unix.Errno), ""
 	}
-	if flags&unix.O_NONBLOCK != 0 {
-		return rawConnect(s.fd, raw), ""
+	if flags&unix.O_NONBLOCK != 0 || s.kind == unix.SOCK_DGRAM {
+		return rawConnect(s.fd, raw), "" // does not block
 	}
 	return c.waitConnect(s.fd, s.domain, sendTimeout(s.fd), func() unix.Errno {
 		// A connect that blocks could not be called off. The flag is the

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -20,7 +21,7 @@ const (
 type execCall struct {
 	dir   int32
 	path  string
-	argv  arguments
+	argv  uint64 // its address
 	flags int
 }
 
@@ -73,7 +74,7 @@ func (c *call) letExec(want execCall, last image) model.Outcome {
 		return model.Outcome{Done: true, Detail: "checked only"}
 	}
 	c.g.allowed.add(last.content.version.inode, last.resource)
-	end := c.g.tracers.run(&tracedExec{call: c, want: last})
+	end := (&tracedExec{call: c, want: last}).run()
 	switch {
 	case end.done:
 		return model.Outcome{Done: true}
@@ -92,7 +93,7 @@ func (c *call) readExec() (want execCall, images []image, err error) {
 	if want, err = c.execArguments(); err != nil {
 		return want, nil, err
 	}
-	dir, path, argv := want.dir, want.path, want.argv
+	dir, path, argv := want.dir, want.path, arguments{}
 	if path == "" && want.flags&unix.AT_EMPTY_PATH == 0 {
 		return want, nil, unix.ENOENT
 	}
@@ -102,6 +103,15 @@ func (c *call) readExec() (want execCall, images []image, err error) {
 		image, script, err := c.readImage(dir, path, nofollow)
 		if err != nil {
 			return want, nil, err
+		}
+		if len(images) == 0 {
+			// Read once too, but not for each directory that execvp tries.
+			if argv, err = readArguments(c.n.tid, want.argv); err != nil {
+				return want, nil, err
+			}
+			if err = c.identify(); err != nil {
+				return want, nil, err
+			}
 		}
 		image.argv = argv
 		images = append(images, image)
@@ -121,18 +131,15 @@ func (c *call) readExec() (want execCall, images []image, err error) {
 
 func (c *call) execArguments() (want execCall, err error) {
 	args := c.n.args
-	path, argv := args[0], args[1]
-	want.dir = unix.AT_FDCWD
+	path := args[0]
+	want.dir, want.argv = unix.AT_FDCWD, args[1]
 	if c.n.nr == unix.SYS_EXECVEAT {
-		want.dir, path, argv, want.flags = int32(args[0]), args[1], args[2], int(int32(args[4]))
+		want.dir, path, want.argv, want.flags = int32(args[0]), args[1], args[2], int(int32(args[4]))
 		if want.flags&^(unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW|execCheck) != 0 {
 			return want, unix.EINVAL
 		}
 	}
 	if want.path, err = readPath(c.n.tid, path); err != nil {
-		return want, err
-	}
-	if want.argv, err = readArguments(c.n.tid, argv); err != nil {
 		return want, err
 	}
 	return want, c.stillHeld()
@@ -164,7 +171,7 @@ func (c *call) readImage(dir int32, path string, nofollow bool) (image, *script,
 		return image{}, nil, refusal{"the path is not UTF-8: " + escape(f.path)}
 	}
 	head := make([]byte, headSize)
-	found, n, err := c.contentOf(f.fd, head)
+	found, n, err := c.contentOf(c.ctx, f.fd, head)
 	if err == errTooLarge || err == errUnsettled || err == errUnreadable {
 		return image{}, nil, refusal{err.Error() + ": " + f.path}
 	} else if err != nil {
@@ -182,13 +189,13 @@ func (c *call) readImage(dir int32, path string, nofollow bool) (image, *script,
 }
 
 // contentOf reads the file that is held open, without access, as fd.
-func (c *call) contentOf(fd int, head []byte) (content, int, error) {
+func (c *call) contentOf(ctx context.Context, fd int, head []byte) (content, int, error) {
 	readable, err := unix.Open(own(fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return content{}, 0, errUnreadable
 	}
 	defer unix.Close(readable)
-	return c.g.digests.of(c.ctx, readable, head)
+	return c.g.digests.of(ctx, readable, head)
 }
 
 // zones are those of a path, none for what has no path.

@@ -65,7 +65,7 @@ type Gate struct {
 	listener      *listener
 	digests       *digests
 	allowed       *executables
-	tracers       *tracers
+	starts        *startTimes
 	slots         chan struct{} // one for each call that is being decided
 	connects      chan struct{} // one for each connect that is being made
 	netCookie     uint64        // of the gate's network namespace
@@ -99,7 +99,7 @@ func New(config Config) (*Gate, error) {
 		config:   config,
 		digests:  newDigests(config.MaxExecutable),
 		allowed:  newExecutables(),
-		tracers:  &tracers{},
+		starts:   newStartTimes(),
 		slots:    make(chan struct{}, config.MaxInFlight),
 		connects: make(chan struct{}, config.MaxConnecting),
 		inFlight: make(map[uint64]*call),
@@ -185,7 +185,6 @@ func (g *Gate) Run(ctx context.Context) error {
 	<-woken
 	g.denyAll()
 	running.Wait()
-	g.tracers.stop()
 	g.listener.close()
 	return err
 }

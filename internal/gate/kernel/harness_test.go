@@ -239,7 +239,7 @@ type mismatch struct {
 
 // run is a program under the gate.
 type run struct {
-	t     *testing.T
+	t     testing.TB
 	plan  childPlan
 	flags uintptr
 	dir   string
@@ -276,7 +276,7 @@ func (b *lockedBuffer) String() string {
 }
 
 // underGate prepares a program; decide nil allows all.
-func underGate(t *testing.T, decide func(context.Context, model.Action) model.Decision, argv ...string) *run {
+func underGate(t testing.TB, decide func(context.Context, model.Action) model.Decision, argv ...string) *run {
 	t.Helper()
 	if decide == nil {
 		decide = allowAll
@@ -349,7 +349,7 @@ func (r *run) start() *run {
 	return r
 }
 
-func receiveListener(t *testing.T, fd int, r *run) *os.File {
+func receiveListener(t testing.TB, fd int, r *run) *os.File {
 	t.Helper()
 	defer unix.Close(fd)
 	oob := make([]byte, unix.CmsgSpace(4))
@@ -411,7 +411,7 @@ func (r *run) wantNoMismatch() {
 }
 
 // publicDir is a directory that every user can reach.
-func publicDir(t *testing.T) string {
+func publicDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "writ-gate-")
 	if err != nil {
@@ -424,7 +424,7 @@ func publicDir(t *testing.T) string {
 	return dir
 }
 
-func writeFile(t *testing.T, path, text string, mode os.FileMode) string {
+func writeFile(t testing.TB, path, text string, mode os.FileMode) string {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), mode); err != nil {
 		t.Fatal(err)
@@ -436,7 +436,7 @@ func writeFile(t *testing.T, path, text string, mode os.FileMode) string {
 }
 
 // compile builds a C program for the test.
-func compile(t *testing.T, name string, flags ...string) string {
+func compile(t testing.TB, name string, flags ...string) string {
 	t.Helper()
 	gcc, err := exec.LookPath("gcc")
 	if err != nil {
@@ -450,7 +450,7 @@ func compile(t *testing.T, name string, flags ...string) string {
 	return out
 }
 
-func program(t *testing.T, name string) string {
+func program(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err == nil {
@@ -463,7 +463,7 @@ func program(t *testing.T, name string) string {
 }
 
 // listenTCP listens on the loopback and accepts everything.
-func listenTCP(t *testing.T) *net.TCPListener {
+func listenTCP(t testing.TB) *net.TCPListener {
 	t.Helper()
 	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -483,7 +483,7 @@ func listenTCP(t *testing.T) *net.TCPListener {
 	return l
 }
 
-func needRoot(t *testing.T) {
+func needRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
@@ -491,7 +491,7 @@ func needRoot(t *testing.T) {
 }
 
 // repeatAs runs tests of this binary as another user.
-func repeatAs(t *testing.T, uid int, tests string, limit time.Duration) {
+func repeatAs(t testing.TB, uid int, tests string, limit time.Duration) {
 	t.Helper()
 	dir := publicDir(t)
 	text, err := os.ReadFile("/proc/self/exe")

@@ -54,6 +54,9 @@ func (t *target) find(dir int32, path string, nofollow bool) (fd int, indirect b
 	if nofollow {
 		how.Flags |= unix.O_NOFOLLOW
 	}
+	if err = t.rootDirectory(); err != nil {
+		return -1, false, err
+	}
 	start := t.root
 	if strings.HasPrefix(path, "/") {
 		how.Resolve |= unix.RESOLVE_IN_ROOT
@@ -73,8 +76,18 @@ func (t *target) find(dir int32, path string, nofollow bool) (fd int, indirect b
 		return fd, false, nil
 	}
 	switch err {
-	case unix.ENOENT, unix.ELOOP, unix.EXDEV, unix.EAGAIN:
-		// ENOENT also for /proc/self, which is not the target's for the gate.
+	case unix.ENOENT:
+		// Is it really not there, or was it looked for through /proc/self, which
+		// is not the target's for the gate? Without links it is the former.
+		how.Flags |= unix.O_NOFOLLOW
+		how.Resolve |= unix.RESOLVE_NO_SYMLINKS
+		if fd, again := unix.Openat2(start, path, how); again == nil {
+			unix.Close(fd)
+		} else if again == unix.ENOENT {
+			return -1, false, unix.ENOENT
+		}
+		fallthrough
+	case unix.ELOOP, unix.EXDEV, unix.EAGAIN:
 		w := walk{target: t}
 		fd, err = w.find(start, path, nofollow)
 		return fd, w.magic, err
@@ -141,6 +154,9 @@ func (t *target) name(f *file, indirect bool) error {
 
 // leads tells whether path, in the target's root, is the file st.
 func (t *target) leads(path string, st *unix.Stat_t) bool {
+	if t.rootDirectory() != nil {
+		return false
+	}
 	fd, err := unix.Openat2(t.root, path, &unix.OpenHow{
 		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS})
 	if err != nil {
@@ -279,10 +295,14 @@ func (w *walk) self(proc int, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	start, err := readStart(w.proc, "stat")
+	if err != nil {
+		return "", err
+	}
 	groups, threads := strings.Fields(field(status, "NStgid:")), strings.Fields(field(status, "NSpid:"))
 	for i := len(groups) - 1; i >= 0 && i < len(threads); i-- {
 		link := groups[i]
-		if start, err := readStart(proc, link+"/stat"); err != nil || start != w.start {
+		if of, err := readStart(proc, link+"/task/"+threads[i]+"/stat"); err != nil || of != start {
 			continue
 		}
 		if name == "thread-self" {

@@ -3,8 +3,10 @@ package kernel
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -15,30 +17,36 @@ import (
 // target is the thread that asks, through descriptors that stay its own even
 // when its number is given to another.
 type target struct {
-	tid, tgid int
-	process   int // pidfd of its process
-	proc      int // /proc/TID
-	root      int // its root directory
-	rootPath  string
-	start     uint64 // of its process, clock ticks since boot
-	killable  bool   // it waits so that only a fatal signal wakes it
+	tid      int
+	proc     int // /proc/TID
+	root     int // its root directory, -1 until rootDirectory is called
+	rootPath string
+
+	// Of its process, known once identify was called.
+	tgid    int
+	process int    // pidfd
+	start   uint64 // clock ticks since boot
 }
 
 // openTarget looks the thread up. The caller must ask whether the notification
-// is still valid afterwards: only then was tid the asker all along.
+// is still valid after each thing it then learns: only so was tid the asker's
+// all along.
 func openTarget(tid int) (*target, error) {
-	t := &target{tid: tid, tgid: tid, process: -1, proc: -1, root: -1}
-	if err := t.open(); err != nil {
+	proc, err := unix.Open("/proc/"+strconv.Itoa(tid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	t := &target{tid: tid, proc: proc, root: -1, process: -1}
+	if t.rootPath, err = readLink(t.proc, "root"); err != nil {
 		t.close()
 		return nil, err
 	}
 	return t, nil
 }
 
-func (t *target) open() (err error) {
-	if t.proc, err = unix.Open("/proc/"+strconv.Itoa(t.tid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
-		return err
-	}
+// identify finds the target's process.
+func (t *target) identify(starts *startTimes) (err error) {
+	t.tgid = t.tid
 	if t.process, err = unix.PidfdOpen(t.tid, 0); err != nil {
 		// Not the leader of its process: EINVAL, or ENOENT in later kernels.
 		if t.tgid, err = statusNumber(t.proc, "Tgid:"); err != nil {
@@ -48,17 +56,15 @@ func (t *target) open() (err error) {
 			return err
 		}
 	}
-	stat := "stat"
-	if t.tgid != t.tid {
-		stat = "/proc/" + strconv.Itoa(t.tgid) + "/stat"
+	t.start, err = starts.of(t)
+	return err
+}
+
+// rootDirectory opens the target's root.
+func (t *target) rootDirectory() (err error) {
+	if t.root < 0 {
+		t.root, err = unix.Openat(t.proc, "root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	}
-	if t.start, err = readStart(t.proc, stat); err != nil {
-		return err
-	}
-	if t.root, err = unix.Openat(t.proc, "root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
-		return err
-	}
-	t.rootPath, err = pathOf(t.root)
 	return err
 }
 
@@ -129,6 +135,50 @@ func (t *target) closesOnExec(fd int) (bool, error) {
 	}
 	flags, err := strconv.ParseUint(field(text, "flags:"), 8, 64)
 	return flags&unix.O_CLOEXEC != 0, err
+}
+
+// startTimes remembers the start times of processes whose pidfd has an inode of
+// its own (Linux 6.9): the inode is never given to another process, and reading
+// /proc/PID/stat costs as much as all the rest of looking a target up.
+type startTimes struct {
+	unique bool
+	mu     sync.Mutex
+	known  *lru[uint64, uint64]
+}
+
+func newStartTimes() *startTimes {
+	s := &startTimes{known: newLRU[uint64, uint64](1024)}
+	if self, err := unix.PidfdOpen(os.Getpid(), 0); err == nil {
+		const pidFS = 0x50494446 // PID_FS_MAGIC
+		var fs unix.Statfs_t
+		s.unique = unix.Fstatfs(self, &fs) == nil && fs.Type == pidFS
+		unix.Close(self)
+	}
+	return s
+}
+
+func (s *startTimes) of(t *target) (uint64, error) {
+	var st unix.Stat_t
+	unique := s.unique && unix.Fstat(t.process, &st) == nil
+	if unique {
+		s.mu.Lock()
+		start, ok := s.known.get(st.Ino)
+		s.mu.Unlock()
+		if ok {
+			return start, nil
+		}
+	}
+	dir, name := t.proc, "stat"
+	if t.tgid != t.tid {
+		dir, name = unix.AT_FDCWD, "/proc/"+strconv.Itoa(t.tgid)+"/stat"
+	}
+	start, err := readStart(dir, name)
+	if err == nil && unique && unix.PidfdSendSignal(t.process, 0, nil, 0) == nil { // it was the process's all along
+		s.mu.Lock()
+		s.known.put(st.Ino, start)
+		s.mu.Unlock()
+	}
+	return start, err
 }
 
 // readStart reads the start time of a process (field 22) from a
