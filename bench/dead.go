@@ -36,10 +36,7 @@ func governorStopped(ctx context.Context, b *bench) error { return b.deaths(ctx,
 func (b *bench) deaths(ctx context.Context, by unix.Signal) error {
 	word := map[unix.Signal]string{unix.SIGKILL: "killed", unix.SIGSTOP: "stopped"}[by]
 	for _, n := range []int{1, 100} {
-		times := b.times(12, 2)
-		if n == 1 {
-			times = b.times(15, 3)
-		}
+		times := b.times(10, 2)
 		past, err := b.pastDeadline(ctx, by, n, times)
 		if err != nil {
 			return fmt.Errorf("%s: %w", busy(n), err)

@@ -31,10 +31,10 @@ func conditionLost(ctx context.Context, b *bench) error {
 	preferSelf(true)
 	defer preferSelf(false)
 	for _, n := range []int{1, 100} {
-		if err := b.pauses(ctx, n, b.times(60, 10)); err != nil {
+		if err := b.pauses(ctx, n, b.times(40, 8)); err != nil {
 			return fmt.Errorf("pausing %d processes: %w", n, err)
 		}
-		if err := b.revocations(ctx, n, b.times(15, 3)); err != nil {
+		if err := b.revocations(ctx, n, b.times(10, 3)); err != nil {
 			return fmt.Errorf("revoking the grant of %d processes: %w", n, err)
 		}
 	}

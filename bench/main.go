@@ -21,6 +21,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -99,12 +100,12 @@ func run() error {
 			b.add(figure{What: p.name + ": could not be measured", Text: err.Error(), Verdict: notMeasured})
 		}
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			break // what was measured so far is worth having
 		}
 	}
 	r.Machine.LoadAfter = loadAverage()
 	r.Seconds = time.Since(begun).Seconds()
-	return r.write(os.Stdout, o.output)
+	return errors.Join(r.write(os.Stdout, o.output), context.Cause(ctx))
 }
 
 func parseFlags(args []string) (options, error) {

@@ -161,7 +161,7 @@ func (b *bench) pairs(ctx context.Context, s *state, w program) (paired, error) 
 		ns, err := strconv.ParseInt(string(text), 10, 64)
 		return whole, time.Duration(ns), err
 	}
-	for i := range b.times(5, 1) + 1 {
+	for i := range b.times(3, 1) + 1 {
 		plain, plainInside, err := one(false)
 		if err != nil {
 			return r, err
