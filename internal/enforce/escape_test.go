@@ -50,11 +50,44 @@ func init() {
 		try("socket", unix.EAFNOSUPPORT, unix.AF_VSOCK, unix.SOCK_STREAM)
 		try("socket", unix.EAFNOSUPPORT, unix.AF_ALG, unix.SOCK_SEQPACKET)
 		try("socket", unix.EPROTONOSUPPORT, unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_AUDIT)
+		try("socketpair", unix.EPERM, unix.AF_UNIX, unix.SOCK_DGRAM)
 		try("personality", unix.EPERM, 0x0040000)
 		try("seccomp", unix.EPERM, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER)
 		try("ioctl", unix.EPERM, 0, unix.TIOCSTI)
 		try("ioctl", unix.EPERM, 0, 0xdeadbeef00000000|unix.TIOCSTI)
 		try("ioctl", unix.EPERM, 0, unix.TIOCLINUX)
+		// The guard's limits are not the workload's to set.
+		var limit unix.Rlimit
+		try("prlimit64", unix.EPERM, 1, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&limit)))
+		for _, mode := range []os.FileMode{os.ModeSetuid | 0o755, os.ModeSetuid | os.ModeSetgid} {
+			if err := os.WriteFile("program", nil, 0o755); err != nil {
+				fmt.Println(err)
+			}
+			if err := os.Chmod("program", mode); err == nil {
+				fmt.Println("a setuid program can be made")
+			}
+		}
+		// One that is made so from the start has no content.
+		fd, err := unix.Open("setuid", unix.O_CREAT|unix.O_RDWR, unix.S_ISUID|0o755)
+		if err != nil {
+			fmt.Println(err)
+		}
+		for _, grow := range []func() error{
+			func() error { _, err := unix.Write(fd, []byte("#!/bin/sh")); return err },
+			func() error { return unix.Ftruncate(fd, 9) },
+			func() error { return unix.Fallocate(fd, 0, 0, 9) },
+		} {
+			_ = unix.Unlink("setuid")
+			if fd, err = unix.Open("setuid", unix.O_CREAT|unix.O_RDWR, unix.S_ISUID|0o755); err != nil {
+				fmt.Println(err)
+			}
+			_ = grow()
+			var st unix.Stat_t
+			if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_ISUID != 0 && st.Size != 0 {
+				fmt.Println("a setuid program can be filled")
+			}
+			_ = unix.Close(fd)
+		}
 		// Without capabilities, and with no way to get one.
 		try("setgroups", unix.EPERM, 0)
 		if err := unix.Setresuid(12345, 12345, 12345); err == nil {
@@ -306,7 +339,7 @@ func TestFiles(t *testing.T) {
 			mkdir moved; mv noexec/t moved/t 2>/dev/null && ./moved/t
 			# of its own
 			echo x > /tmp/x; echo x > /home/agent/x; echo x > /dev/shm/x; test "$(ls /tmp)" != ""
-			touch /tmp/s; chmod 4755 /tmp/s
+			touch /tmp/s; chmod 2755 /tmp/s; fails chmod 4755 /tmp/s
 			fails mkdir /x; fails mknod /tmp/n c 1 3; fails mount -t tmpfs none /tmp
 			# the terminal and streams
 			echo to stderr >> /dev/stderr; echo to stdout >> /dev/stdout; echo x > /dev/null; head -c 1 /dev/urandom > /dev/null
@@ -322,6 +355,47 @@ func TestFiles(t *testing.T) {
 		}
 		if b, err := os.ReadFile(s.Dir + "/.env"); string(b) != "hidden" {
 			t.Errorf("%q, %v", b, err)
+		}
+	})
+}
+
+// What is read-only or hidden in a writable place stays so under its name: what
+// lies between cannot be moved away and made anew.
+func TestNamesCannotBeTakenOver(t *testing.T) {
+	eachTier(t, func(t *testing.T, tier model.Tier) {
+		s := spec(t, tier)
+		for _, dir := range []string{"/git/hooks/now", "/deep/down/state", "/deep/other"} {
+			if err := os.MkdirAll(s.Dir+dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, file := range []string{"/git/config", "/deep/down/state/key"} {
+			if err := os.WriteFile(s.Dir+file, []byte("the operator's"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.Places = append(s.Places, Place{Path: s.Dir + "/git/hooks", Read: true}, Place{Path: s.Dir + "/git/config", Read: true})
+		s.Hidden = []string{s.Dir + "/deep/down/state"}
+		out := sh(t, s, `
+			fails() { if ("$@") 2>/dev/null; then echo "WORKS: $*"; fi; }
+			fails mv git git2; fails mv deep deep2; fails mv deep/down deep/down2; fails mv git/hooks git/hooks2; fails mv git/config git/config2
+			fails rmdir deep/down; mkdir evil; fails mv -T evil git; fails mv -T evil deep/down; fails ln -sfT evil git
+			fails touch git/hooks/pre-commit; fails mkdir -p deep/down/state/keys; fails rm -f git/config
+			python3 -c '
+import ctypes
+for a, b in (("git", "evil"), ("deep", "evil"), ("deep/down", "evil")):
+    if ctypes.CDLL(None).renameat2(-100, a.encode(), -100, b.encode(), 2) == 0: print("EXCHANGED", a)
+' 2>/dev/null || true
+			# The rest is still the workload's own.
+			echo x > git/x; mv git/x git/y; mv git/y deep/down/z; mv deep/other other; rm -r other deep/down/z evil
+		`)
+		if out != "" {
+			t.Errorf("%s", out)
+		}
+		for _, file := range []string{"/git/config", "/deep/down/state/key"} {
+			if b, err := os.ReadFile(s.Dir + file); string(b) != "the operator's" {
+				t.Errorf("%s: %q, %v", file, b, err)
+			}
 		}
 	})
 }

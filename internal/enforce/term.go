@@ -99,7 +99,8 @@ func (t *terminal) takeLocked() bool {
 }
 
 // finish takes the terminal back for good. A workload that was killed may have
-// left it in any mode: the caller gets the modes from before.
+// left it in any mode, and stopped: the caller gets back the modes from before, and
+// can write.
 func (t *terminal) finish(killed bool) {
 	if t == nil {
 		return
@@ -108,7 +109,9 @@ func (t *terminal) finish(killed bool) {
 	defer t.mu.Unlock()
 	if t.takeLocked() && killed {
 		fd := int(t.file.Fd())
-		_ = withoutTTOU(func() error { return unix.IoctlSetTermios(fd, unix.TCSETSW, t.modes) })
+		const resume = 1 // TCOON
+		_ = withoutTTOU(func() error { return unix.IoctlSetInt(fd, unix.TCXONC, resume) })
+		_ = withoutTTOU(func() error { return unix.IoctlSetTermios(fd, unix.TCSETS, t.modes) })
 	}
 	t.closeLocked()
 }

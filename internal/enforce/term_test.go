@@ -18,6 +18,13 @@ import (
 )
 
 func init() {
+	// ttyoff: lets nobody write to the terminal any more.
+	helpers["ttyoff"] = func([]string) {
+		const stop = 0 // TCOOFF
+		if err := unix.IoctlSetInt(0, unix.TCXONC, stop); err != nil {
+			fmt.Println(err)
+		}
+	}
 	// ttygovernor ID TIER DIR SCRIPT: governs on its terminal, as writ run does.
 	helpers["ttygovernor"] = func(args []string) {
 		var tier model.Tier
@@ -99,6 +106,10 @@ func newConsole(t *testing.T, tier model.Tier, script string) *console {
 	}
 	defer slave.Close()
 	s := spec(t, tier)
+	if strings.Contains(script, "HELPER") {
+		s.helper(t, "")
+		script = strings.ReplaceAll(script, "HELPER", s.Argv[0])
+	}
 	c.cmd = exec.Command("/proc/self/exe", "helper:ttygovernor", s.ID, tier.String(), s.Dir, script)
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = slave, slave, slave
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
@@ -174,6 +185,10 @@ func TestTerminal(t *testing.T) {
 		})
 		t.Run("killed in raw mode", func(t *testing.T) {
 			c := newConsole(t, tier, "stty raw -echo; kill -9 $$")
+			c.shows("governor: code 137 <nil> terminal is governor's echo true")
+		})
+		t.Run("killed with the terminal stopped", func(t *testing.T) {
+			c := newConsole(t, tier, "HELPER helper:ttyoff; kill -9 $$")
 			c.shows("governor: code 137 <nil> terminal is governor's echo true")
 		})
 		t.Run("reads lines", func(t *testing.T) {

@@ -117,7 +117,10 @@ func TestFilter(t *testing.T) {
 				{"socket", []uint64{unix.AF_PACKET, unix.SOCK_DGRAM}, noFamily},
 				{"socket", []uint64{unix.AF_VSOCK, unix.SOCK_STREAM}, noFamily},
 				{"socket", []uint64{unix.AF_ALG, unix.SOCK_SEQPACKET}, noFamily},
-				{"socketpair", []uint64{unix.AF_UNIX, unix.SOCK_DGRAM}, retAllow},
+				{"socketpair", []uint64{unix.AF_UNIX, unix.SOCK_STREAM | unix.SOCK_CLOEXEC}, retAllow},
+				{"socketpair", []uint64{unix.AF_UNIX, unix.SOCK_SEQPACKET}, retAllow},
+				{"socketpair", []uint64{unix.AF_UNIX, garbage | unix.SOCK_DGRAM | unix.SOCK_CLOEXEC}, deny},
+				{"socketpair", []uint64{unix.AF_UNIX, unix.SOCK_RAW}, deny},
 				{"socketpair", []uint64{unix.AF_TIPC}, noFamily},
 				{"sendto", []uint64{0, 0, 0, 0}, retAllow},
 				{"sendto", []uint64{0, 0, 0, garbage | msgFastOpen}, deny},
@@ -135,6 +138,16 @@ func TestFilter(t *testing.T) {
 				{"seccomp", []uint64{unix.SECCOMP_GET_NOTIF_SIZES, 0}, retAllow},
 				{"seccomp", []uint64{unix.SECCOMP_SET_MODE_FILTER, garbage | unix.SECCOMP_FILTER_FLAG_NEW_LISTENER}, deny},
 				{"prlimit64", []uint64{0, unix.RLIMIT_NOFILE, 1}, retAllow},
+				{"prlimit64", []uint64{garbage, unix.RLIMIT_NOFILE, 1}, retAllow},
+				{"prlimit64", []uint64{1, unix.RLIMIT_NOFILE, 1}, deny},
+				{"prlimit64", []uint64{garbage | 1, unix.RLIMIT_CPU, 0x7f00000000}, deny},
+				{"prlimit64", []uint64{1, unix.RLIMIT_NOFILE, 0}, retAllow},
+				{"prlimit64", []uint64{1, unix.RLIMIT_CORE, 1}, retErrno},
+				{"fchmod", []uint64{0, 0o755}, retAllow},
+				{"fchmod", []uint64{0, 0o2755}, retAllow},
+				{"fchmod", []uint64{0, garbage | 0o4000}, deny},
+				{"fchmodat", []uint64{0, 0, 0o6755}, deny},
+				{"fchmodat2", []uint64{0, 0, 0o4755, 0x1000}, deny},
 				{"prlimit64", []uint64{0, unix.RLIMIT_CORE, 0}, retAllow},
 				{"prlimit64", []uint64{0, unix.RLIMIT_CORE, 1}, retErrno},
 				{"prlimit64", []uint64{0, garbage | unix.RLIMIT_CORE, 0x7f00000000}, retErrno},
@@ -159,6 +172,9 @@ func TestFilter(t *testing.T) {
 				if got := m.raw(audit, 0); got != uint32(unix.SECCOMP_RET_KILL_PROCESS) {
 					t.Errorf("architecture %s: %#x", name, got)
 				}
+			}
+			if n, ok := m.tb.number("chmod"); ok && (m.raw(m.tb.audit, n, 0, 0o4755) != deny || m.raw(m.tb.audit, n, 0, 0o755) != retAllow) {
+				t.Error("chmod is not judged by its mode")
 			}
 			if n, ok := m.tb.number("execve"); goarch == "amd64" && (!ok || m.raw(m.tb.audit, n|0x40000000) != noSys) {
 				t.Error("x32 calls go through")

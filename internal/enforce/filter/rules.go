@@ -52,7 +52,7 @@ var byArguments = []rule{
 	{"clone3", []bpf.Instruction{errno(unix.ENOSYS)}},
 	{"unshare", unless(low(0), newNamespaces|unix.CLONE_NEWTIME)},
 	{"socket", socket()},
-	{"socketpair", but(low(0), map[uint32]bpf.Instruction{unix.AF_UNIX: allow}, errno(unix.EAFNOSUPPORT))},
+	{"socketpair", socketpair()},
 	{"personality", but(low(0), map[uint32]bpf.Instruction{personality0: allow, personalityQ: allow}, denied)},
 	// A listener of its own could answer in our place.
 	{"seccomp", seccomp()},
@@ -60,6 +60,14 @@ var byArguments = []rule{
 	// helper on the host. Setting it, also to 0, is only pretended.
 	{"prlimit64", prlimit()},
 	{"setrlimit", but(low(0), map[uint32]bpf.Instruction{rlimitCore: pretend}, allow)},
+	// A program that takes on its owner's identity would be left behind in the
+	// working directory, for anybody outside to run. That none is made with
+	// such a mode from the start is the kernel's doing: without capabilities,
+	// writing to a file takes the bit away.
+	{"chmod", unless(low(1), unix.S_ISUID)},
+	{"fchmod", unless(low(1), unix.S_ISUID)},
+	{"fchmodat", unless(low(2), unix.S_ISUID)},
+	{"fchmodat2", unless(low(2), unix.S_ISUID)},
 }
 
 // unless denies if any of the bits is set.
@@ -86,18 +94,8 @@ func but(off uint32, cases map[uint32]bpf.Instruction, otherwise bpf.Instruction
 // Datagram sockets of AF_UNIX can reach any socket file without connect; the
 // few programs that use them (syslog) do without.
 func socket() []bpf.Instruction {
-	ofType := func(bad ...uint32) []bpf.Instruction {
-		body := []bpf.Instruction{
-			bpf.LoadAbsolute{Off: low(1), Size: 4},
-			bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: socketTypes},
-		}
-		for _, t := range bad {
-			body = append(body, when(bpf.JumpEqual, t, denied)...)
-		}
-		return append(body, allow)
-	}
-	unixSocket := ofType(unix.SOCK_DGRAM, unix.SOCK_RAW)
-	inet := ofType(unix.SOCK_RAW, unix.SOCK_PACKET)
+	unixSocket := withoutTypes(unix.SOCK_DGRAM, unix.SOCK_RAW)
+	inet := withoutTypes(unix.SOCK_RAW, unix.SOCK_PACKET)
 	route := but(low(2), map[uint32]bpf.Instruction{unix.NETLINK_ROUTE: allow}, errno(unix.EPROTONOSUPPORT))
 
 	body := []bpf.Instruction{bpf.LoadAbsolute{Off: low(0), Size: 4}}
@@ -112,6 +110,28 @@ func socket() []bpf.Instruction {
 	return append(body, inet...)
 }
 
+// socketpair keeps to the same: one end of a pair of datagram sockets can send
+// to any address, not only to the other end.
+func socketpair() []bpf.Instruction {
+	return append([]bpf.Instruction{
+		bpf.LoadAbsolute{Off: low(0), Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.AF_UNIX, SkipTrue: 1},
+		errno(unix.EAFNOSUPPORT),
+	}, withoutTypes(unix.SOCK_DGRAM, unix.SOCK_RAW)...)
+}
+
+// withoutTypes denies sockets of these types.
+func withoutTypes(bad ...uint32) []bpf.Instruction {
+	body := []bpf.Instruction{
+		bpf.LoadAbsolute{Off: low(1), Size: 4},
+		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: socketTypes},
+	}
+	for _, t := range bad {
+		body = append(body, when(bpf.JumpEqual, t, denied)...)
+	}
+	return append(body, allow)
+}
+
 func seccomp() []bpf.Instruction {
 	return append([]bpf.Instruction{
 		bpf.LoadAbsolute{Off: low(0), Size: 4},
@@ -120,19 +140,24 @@ func seccomp() []bpf.Instruction {
 	}, unless(low(1), newListener)...)
 }
 
-// prlimit pretends to set the core limit, of whichever process, and lets it be
-// read: the new limit is a pointer, null when reading.
+// prlimit lets limits be read: the new limit is a pointer, null when reading.
+// Setting the core limit is pretended, of whichever process. Others can be set
+// for the caller only: the guard belongs to the same user, and without
+// descriptors or processor time it could do nothing.
 func prlimit() []bpf.Instruction {
 	return []bpf.Instruction{
-		bpf.LoadAbsolute{Off: low(1), Size: 4},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: rlimitCore, SkipTrue: 1},
-		allow,
 		bpf.LoadAbsolute{Off: low(2), Size: 4},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 3},
 		bpf.LoadAbsolute{Off: high(2), Size: 4},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 1},
 		allow,
+		bpf.LoadAbsolute{Off: low(1), Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: rlimitCore, SkipTrue: 1},
 		pretend,
+		bpf.LoadAbsolute{Off: low(0), Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 1},
+		denied,
+		allow,
 	}
 }
 

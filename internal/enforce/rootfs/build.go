@@ -225,6 +225,8 @@ func (b *builder) attach() error {
 			fd = b.taken[m.Path]
 		case KindFresh:
 			fd, err = b.private(m)
+		case KindPin:
+			fd, err = b.itself(m.Path)
 		default:
 			fd, err = b.empty(m.Dir)
 		}
@@ -236,6 +238,17 @@ func (b *builder) attach() error {
 		}
 	}
 	return nil
+}
+
+// itself clones a directory of the new root with what is mounted below it, to
+// be mounted over it.
+func (b *builder) itself(path string) (int, error) {
+	at, err := b.point(path, true)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(at)
+	return b.cloneFd(at, 0)
 }
 
 func (b *builder) private(m Mount) (int, error) {

@@ -66,6 +66,7 @@ const (
 	KindBind  MountKind = "bind"  // the host's file or directory of the same path
 	KindFresh MountKind = "fresh" // a Private
 	KindEmpty MountKind = "empty" // something empty that nobody can read
+	KindPin   MountKind = "pin"   // what is there already, as a mount of its own: it cannot be renamed or removed
 )
 
 // Mount is one entry of the root.
@@ -119,6 +120,9 @@ func Resolve(c Config) (Plan, error) {
 			return Plan{}, err
 		}
 	}
+	if err := r.coverHost(c.Hidden); err != nil {
+		return Plan{}, err
+	}
 	mounts := make([]Mount, 0, len(r.at))
 	for _, m := range r.at {
 		mounts = append(mounts, m)
@@ -128,6 +132,7 @@ func Resolve(c Config) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
+	mounts = pin(mounts)
 	if err := r.trust(mounts); err != nil {
 		return Plan{}, err
 	}
@@ -161,6 +166,25 @@ func settle(mounts []Mount) ([]Mount, error) {
 		kept = append(kept, m)
 	}
 	return kept, nil
+}
+
+// pin adds the directories that lie between a mount and the writable one around
+// it. A workload that could rename them could put what it likes in the place of
+// what is covered, hidden or read-only there: in its own view, and where the
+// writable place is the host's, in everybody's.
+func pin(mounts []Mount) []Mount {
+	all := mounts
+	for _, m := range mounts {
+		above, covered := around(mounts, m.Path)
+		if !covered || !above.Write {
+			continue
+		}
+		for dir := filepath.Dir(m.Path); dir != above.Path; dir = filepath.Dir(dir) {
+			all = append(all, Mount{Kind: KindPin, Path: dir, Dir: true, Read: above.Read, Write: true, Execute: above.Execute})
+		}
+	}
+	slices.SortFunc(all, func(a, b Mount) int { return cmp.Compare(a.Path, b.Path) })
+	return slices.CompactFunc(all, func(a, b Mount) bool { return a.Path == b.Path })
 }
 
 // around finds the innermost mount that m lies in.
@@ -260,7 +284,7 @@ func (r *resolver) hide(path string) error {
 // exists, it gives the place where the rest would be, with fs.ErrNotExist.
 func (r *resolver) walk(path string) (real string, info fs.FileInfo, err error) {
 	real = "/"
-	info, err = os.Lstat("/")
+	_, err = os.Lstat("/")
 	rest := split(path)
 	var links []Link
 	for err == nil && len(rest) > 0 {

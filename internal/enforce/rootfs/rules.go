@@ -19,7 +19,7 @@ func (p Plan) Rules() []Rule {
 	}
 	list := true
 	for _, m := range p.Mounts {
-		if m.Kind == KindEmpty {
+		if m.Kind == KindEmpty || m.Kind == KindPin {
 			continue
 		}
 		rules = append(rules, Rule{Path: m.Path, Dir: m.Dir, Device: m.Device, Read: m.Read, Write: m.Write, Execute: m.Execute})
