@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/writ-run/writ/internal/model"
 )
 
@@ -215,7 +213,6 @@ func TestUnixSocketWithTheAskersRights(t *testing.T) {
 }
 
 func TestViaHost(t *testing.T) {
-	needRoot(t)
 	l := listenTCP(t)
 	port := fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
 	script := `
@@ -240,8 +237,7 @@ r = socket.socket()
 print(errno.errorcode[r.connect_ex(inet(1))])
 `
 	r := python(t, viaHost, script, port)
-	r.flags = unix.CLONE_NEWNET
-	r.plan.LoopbackUp = true
+	r.ownNetwork()
 	out, code := r.do()
 	want := "True 1 0 1 hello from the listener\n0 0 True\nEISCONN\n-1 EACCES\nInvalid argument\nEACCES\nECONNREFUSED\n"
 	if code != 0 || out != want {
@@ -249,8 +245,7 @@ print(errno.errorcode[r.connect_ex(inet(1))])
 	}
 	// Without the obligation the same address is the workload's own.
 	r = python(t, nil, talk, port, "0")
-	r.flags = unix.CLONE_NEWNET
-	r.plan.LoopbackUp = true
+	r.ownNetwork()
 	if out, _ := r.do(); !strings.Contains(out, "Connection refused") {
 		t.Error(out)
 	}
@@ -351,5 +346,30 @@ os._exit(0)
 	r.tune = func(c *Config) { c.MaxConnecting = 3 }
 	if out, code := r.do(); code != 0 || out != "full\nEAGAIN\n" {
 		t.Fatalf("exit %d: %s", code, out)
+	}
+}
+
+// Another thread takes O_NONBLOCK away while the gate connects: that may block
+// a thread of the gate, but neither the gate nor its end.
+func TestNonblockIsTakenAway(t *testing.T) {
+	script := fullBacklog + `
+import fcntl
+def hammer(s):
+    while True: fcntl.fcntl(s, fcntl.F_SETFL, os.O_RDWR)
+def waits(s):
+    try: s.connect("s")
+    except OSError: pass
+for _ in range(3):
+    s = socket.socket(socket.AF_UNIX); s.setblocking(True); held.append(s)
+    threading.Thread(target=hammer, args=(s,), daemon=True).start()
+    threading.Thread(target=waits, args=(s,), daemon=True).start()
+time.sleep(1)
+assert os.system("exit 3") == 3 << 8
+print("end"); sys.stdout.flush()
+os.kill(os.getpid(), signal.SIGKILL)
+`
+	r := python(t, nil, script, publicDir(t))
+	if out, _ := r.do(); out != "full\nend\n" {
+		t.Fatal(out)
 	}
 }

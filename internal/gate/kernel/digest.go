@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"runtime"
 	"sync"
 	"time"
 
@@ -50,7 +51,7 @@ var (
 )
 
 func newDigests(limit int64) *digests {
-	return &digests{limit: limit, turns: make(chan struct{}, 2), known: newLRU[version, model.Digest](4096)}
+	return &digests{limit: limit, turns: make(chan struct{}, max(1, runtime.NumCPU()/2)), known: newLRU[version, model.Digest](4096)}
 }
 
 // of returns the content of the open regular file fd, and up to len(head) of

@@ -154,7 +154,8 @@ func (g *Gate) Allowed(dev, ino uint64) (model.Resource, bool) {
 
 // Run serves the listener until ctx ends or no process is left under the
 // filter. Then everything that waits is denied and the listener closed. It
-// returns nil in both cases, when all of its goroutines have ended.
+// returns nil in both cases, when all of its goroutines have ended, or an
+// error if one has not within five seconds.
 func (g *Gate) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -184,10 +185,23 @@ func (g *Gate) Run(ctx context.Context) error {
 	cancel()
 	<-woken
 	g.denyAll()
-	running.Wait()
+	ended := make(chan struct{})
+	go func() { running.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(stopGrace):
+		// The workload took O_NONBLOCK from a socket just when the gate connected
+		// it, or the Asker does not heed its context.
+		err = errors.Join(err, errStuck)
+	}
 	g.listener.close()
 	return err
 }
+
+// stopGrace is how long Run waits for calls that cannot be called off.
+const stopGrace = 5 * time.Second
+
+var errStuck = errors.New("kernel gate: a call could not be called off; it ends with the workload")
 
 // receive takes notifications and has each handled.
 func (g *Gate) receive(ctx context.Context, stop int, running *sync.WaitGroup) error {

@@ -289,6 +289,16 @@ func underGate(t testing.TB, decide func(context.Context, model.Action) model.De
 		asker: &fakeAsker{decide: decide, allowed: map[uint64]bool{}, outcomes: map[uint64][]model.Outcome{}}}
 }
 
+// ownNetwork gives it a network namespace of its own, and an ordinary user the
+// user namespace that this takes.
+func (r *run) ownNetwork() {
+	r.flags |= unix.CLONE_NEWNET
+	r.plan.LoopbackUp = true
+	if os.Geteuid() != 0 {
+		r.flags |= unix.CLONE_NEWUSER
+	}
+}
+
 // start starts it.
 func (r *run) start() *run {
 	r.t.Helper()
@@ -308,8 +318,8 @@ func (r *run) start() *run {
 	}
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: r.flags, Setpgid: true}
 	if r.flags&unix.CLONE_NEWUSER != 0 {
-		r.cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}}
-		r.cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}}
+		r.cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		r.cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
 	}
 	err = r.cmd.Start()
 	theirs.Close()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -306,11 +307,7 @@ func TestChroot(t *testing.T) {
 func TestNamespaces(t *testing.T) {
 	script := `mount -t proc proc /proc && /proc/self/exe -c 'echo inner' && exec 7</bin/echo && /proc/self/fd/7 by descriptor && /proc/thread-self/fd/7 again`
 	r := underGate(t, nil, "/bin/sh", "-c", script)
-	r.flags = unix.CLONE_NEWNS | unix.CLONE_NEWPID
-	if os.Geteuid() != 0 {
-		t.Skip("the mount needs root in the namespace")
-	}
-	r.flags |= unix.CLONE_NEWUSER
+	r.flags = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUSER
 	out, code := r.do()
 	if code != 0 || out != "inner\nby descriptor\nagain\n" {
 		t.Fatalf("exit %d: %s", code, out)
@@ -325,5 +322,38 @@ func TestNamespaces(t *testing.T) {
 // than the workload.
 func TestAsOrdinaryUser(t *testing.T) {
 	needRoot(t)
-	repeatAs(t, 65534, "TestExec|TestDenied|TestNatural|TestScript|TestFailed|TestConnect|TestUnixSockets|TestOdd|TestThreads|TestKilledDuring|TestSignals|TestWhatIsExecuted/.*/tmp", 3*time.Minute)
+	repeatAs(t, 65534, "TestExec|TestDenied|TestNatural|TestScript|TestFailed|TestConnect|TestUnixSockets$|TestVia|TestNamespaces|TestBlocking|TestReal|TestOdd|TestThreads|TestKilledDuring|TestSignals|TestWhatIsExecuted/.*/tmp", 3*time.Minute)
+}
+
+// Ordinary programs do their ordinary work.
+func TestRealPrograms(t *testing.T) {
+	dir := publicDir(t)
+	sh := "/bin/sh"
+	for name, script := range map[string]string{
+		"git":  "export HOME=$PWD; git init -q . && echo x >f && git add f && git -c user.name=a -c user.email=a@b commit -qm m && git log --oneline | wc -l",
+		"node": `node -e 'const c=require("child_process");const r=c.spawnSync("sh",["-c","echo from node"]);process.stdout.write(r.stdout);const s=require("net").createServer(x=>x.end("pong")).listen(0,"127.0.0.1",()=>require("net").connect(s.address().port,"127.0.0.1").on("data",d=>{console.log(String(d));s.close()}))'`,
+		"python3": `python3 -c 'import subprocess,os,multiprocessing as m
+print(subprocess.check_output(["env","A=b","sh","-c","echo $A"]).decode())
+with m.get_context("spawn").Pool(2) as p: print(p.map(abs,[-1,-2]))'`,
+		"bash": `bash -c 'set -m; sleep 0.05 & wait %1; for i in 1 2 3; do (echo $i | cat); done; echo done' | tail -1`,
+		"gcc":  "echo 'int main(){return 7;}' >m.c && gcc -o m m.c && ./m; echo $?",
+	} {
+		t.Run(name, func(t *testing.T) {
+			program(t, name)
+			sub := dir + "/" + name
+			if err := os.Mkdir(sub, 0o777); err != nil {
+				t.Fatal(err)
+			}
+			want, err := exec.Command(sh, "-c", "cd "+sub+"; "+script+"; rm -rf .git f m m.c").CombinedOutput()
+			if err != nil {
+				t.Fatalf("without the gate: %v %s", err, want)
+			}
+			r := underGate(t, nil, sh, "-c", "cd "+sub+"; "+script)
+			out, code := r.do()
+			r.wantNoMismatch()
+			if code != 0 || out != string(want) {
+				t.Errorf("exit %d:\n%s\nwant\n%s", code, out, want)
+			}
+		})
+	}
 }
