@@ -122,6 +122,12 @@ func (d *demo) busy(ctx context.Context, file string) (*busy, error) {
 	}
 	go func() { b.done <- b.cmd.Wait() }()
 	err := await(ctx, "the workload to make progress", func() (bool, error) {
+		select {
+		case err := <-b.done:
+			b.done <- err // for end
+			return false, ran{"writ " + commandLine(args), b.cmd.ProcessState.ExitCode(), "", b.stderr.String()}.failed("it does not keep running")
+		default:
+		}
 		var list []execution
 		if err := d.ask(ctx, &list, "ps", "-o", "json"); err != nil {
 			return false, err
