@@ -82,6 +82,8 @@ decided, and why, can be proved afterwards.`,
 	root.AddCommand(append(use, manage...)...)
 	root.SetHelpCommandGroupID("manage")
 	root.SetCompletionCommandGroupID("manage")
+	// A command that only holds others runs to show its help; that is no use of it.
+	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", "{{if and .Runnable (not .HasAvailableSubCommands)}}", 1))
 	root.SetOut(a.out.stdout)
 	root.SetErr(a.out.stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagProblem(cmd, err) })
