@@ -29,7 +29,7 @@ func TestGovernorStopped(t *testing.T) {
 	if err := cmd.Process.Signal(unix.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "end", func() bool { return cmd.ProcessState != nil })
+	await(t, "end", func() bool { return cmd.hasEnded() })
 	if code := cmd.ProcessState.ExitCode(); code != 137 {
 		t.Errorf("exit code %d\n%s", code, diag)
 	}
@@ -55,7 +55,7 @@ func TestGovernorStoppedForAWhile(t *testing.T) {
 	if code, p := h.order(t, id, model.OrderKill); code != http.StatusOK {
 		t.Fatalf("kill: %d %+v\n%s", code, p, diag)
 	}
-	await(t, "end", func() bool { return cmd.ProcessState != nil })
+	await(t, "end", func() bool { return cmd.hasEnded() })
 	h.verified(t)
 }
 
@@ -70,7 +70,7 @@ func TestGuardKilled(t *testing.T) {
 	if err := unix.Kill(v.Guard, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "end", func() bool { return cmd.ProcessState != nil })
+	await(t, "end", func() bool { return cmd.hasEnded() })
 	if code := cmd.ProcessState.ExitCode(); code != 137 || !strings.Contains(diag.String(), "guard_lost") {
 		t.Errorf("exit code %d\n%s", code, diag)
 	}
@@ -123,7 +123,7 @@ func TestDiskFull(t *testing.T) {
 		_, err = filler.Write(chunk)
 	}
 	filler.Close()
-	await(t, "end", func() bool { return cmd.ProcessState != nil })
+	await(t, "end", func() bool { return cmd.hasEnded() })
 	if code := cmd.ProcessState.ExitCode(); code != 125 && code != 137 {
 		t.Errorf("exit code %d\n%s", code, diag)
 	}

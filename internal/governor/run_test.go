@@ -166,8 +166,25 @@ func TestGovernedCommand(t *testing.T) {
 // busy writes a line every few milliseconds, in children of its own too.
 const busy = `n=0; (setsid sh -c 'while :; do echo . >> other; /bin/sleep 0.005; done' &) ; while :; do n=$((n+1)); echo $n >> progress; /bin/sleep 0.005; done`
 
-// running starts the busy workload and waits until it makes progress.
-func (h host) running(t *testing.T) (*exec.Cmd, *strings.Builder) {
+// governorProcess is a governor under test. ProcessState may be looked at after
+// its end.
+type governorProcess struct {
+	*exec.Cmd
+	ended chan struct{}
+}
+
+func (p governorProcess) hasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// running starts the busy workload and waits until it makes progress. What the
+// governor says may be read after its end.
+func (h host) running(t *testing.T) (governorProcess, *strings.Builder) {
 	t.Helper()
 	cmd := h.command("sh", "-c", busy)
 	diag := &strings.Builder{}
@@ -182,7 +199,7 @@ func (h host) running(t *testing.T) (*exec.Cmd, *strings.Builder) {
 	})
 	go func() { _ = cmd.Wait(); close(ended) }()
 	await(t, "progress", func() bool { return h.progress() > 0 })
-	return cmd, diag
+	return governorProcess{cmd, ended}, diag
 }
 
 func (h host) progress() int64 {
@@ -327,7 +344,7 @@ func TestOrders(t *testing.T) {
 	if code, p := h.order(t, id, model.OrderKill); code != http.StatusOK {
 		t.Fatalf("kill: %d %+v", code, p)
 	}
-	await(t, "end", func() bool { return cmd.ProcessState != nil })
+	await(t, "end", func() bool { return cmd.hasEnded() })
 	if code := cmd.ProcessState.ExitCode(); code != 137 {
 		t.Errorf("exit code %d\n%s", code, diag)
 	}

@@ -17,11 +17,27 @@ func (e *execution) sandboxSpec() enforce.Spec {
 		ID: string(e.sub.Execution), Tier: e.sub.Tier,
 		Argv: w.argv, Env: w.env, Dir: w.dir,
 		Stdin: e.spec.Stdin, Stdout: e.spec.Stdout, Stderr: e.spec.Stderr,
+		Fixed:  e.governing(),
 		Hidden: []string{e.dir.Root()},
 		Limits: limitsOf(e.sub.Settings.Budget),
 	}
 	spec.Places, spec.Private = layOut(e.files, w.zones, isDir)
 	return spec
+}
+
+// governing are the files by which the execution is governed, and the next one
+// would be: a workload that may write around them may not rewrite them.
+func (e *execution) governing() (paths []string) {
+	if exe, err := os.Executable(); err == nil {
+		paths = append(paths, exe)
+	}
+	for _, f := range e.spec.Files {
+		paths = append(paths, f.Path)
+	}
+	for _, d := range e.spec.Directories {
+		paths = append(paths, d.Path)
+	}
+	return paths
 }
 
 // layOut turns the file view of the policies into places. The zones tmp and
