@@ -98,7 +98,7 @@ func (a *app) order(ctx context.Context, dir *store.Dir, ring *keys.Ring, id mod
 // orderProblem names the execution that did not take an order.
 func orderProblem(id model.ExecutionID, kind model.OrderKind, err error) error {
 	p := explain.Explain(err)
-	p.What = fmt.Sprintf("execution %s does not take the order to %s: %s", id, kind, p.What)
+	p.What = fmt.Sprintf("execution %s was not told to %s: %s", id, kind, p.What)
 	return p
 }
 

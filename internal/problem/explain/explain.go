@@ -7,10 +7,12 @@
 package explain
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
 	"os/exec"
+	"strings"
 	"syscall"
 
 	"github.com/writ-run/writ/client"
@@ -143,9 +145,23 @@ func policy(ps text.Problems) *problem.Problem {
 	return all[0]
 }
 
-// remote turns a governor's answer into a problem.
+// refusedPrefix stands before the code with which a machine refused an order.
+const refusedPrefix = "order_refused_"
+
+// remote turns a governor's answer into a problem. What the catalogue says of
+// its code goes over the governor's own, shorter words; a code of a newer
+// governor keeps them.
 func remote(p *client.Problem) *problem.Problem {
-	return problem.FromDocument(problem.Document{Title: p.Title, Status: p.Status, Code: p.Code, Detail: p.Detail, Why: p.Why, Fix: p.Fix})
+	code := strings.TrimPrefix(p.Code, refusedPrefix)
+	if _, ok := problem.Lookup(code); ok {
+		one := problem.New(code, "%s", p.Error())
+		if code != p.Code {
+			one.What = one.Title
+		}
+		return one
+	}
+	return problem.FromDocument(problem.Document{Title: p.Title, Status: p.Status, Code: p.Code, Detail: p.Detail,
+		Why: cmp.Or(p.Why, "the governor says so, and this version of Writ knows no more of it"), Fix: cmp.Or(p.Fix, "`writ ps` shows how it stands")})
 }
 
 // system finds the operating system's error at the bottom of err.

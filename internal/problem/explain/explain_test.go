@@ -48,6 +48,40 @@ func TestEveryCodeHasAnEntry(t *testing.T) {
 	}
 }
 
+// Every problem of the local API has an entry.
+func TestEveryAnswerHasAnEntry(t *testing.T) {
+	parsed, err := parser.ParseFile(token.NewFileSet(), "../../governor/api.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	ast.Inspect(parsed, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok || len(call.Args) < 2 {
+			return true
+		}
+		if name, ok := call.Fun.(*ast.Ident); !ok || name.Name != "problemOf" {
+			return true
+		}
+		found++
+		literal, ok := call.Args[1].(*ast.BasicLit)
+		if !ok {
+			return true // made of the machine's own code, which another test covers
+		}
+		code, err := strconv.Unquote(literal.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := problem.Lookup(code); !ok {
+			t.Errorf("the local API answers %q, which has no entry", code)
+		}
+		return true
+	})
+	if found == 0 {
+		t.Error("no problems in the local API: the test looks in the wrong place")
+	}
+}
+
 // constants returns the string constants of a package whose names begin with
 // prefix and an upper-case letter.
 func constants(t *testing.T, dir, prefix string) map[string]string {
@@ -108,6 +142,8 @@ func TestExplain(t *testing.T) {
 		{wrapped(syscall.EMFILE), "out_of_descriptors", 125},
 		{wrapped(&durable.Error{Code: durable.CodeExposed, Op: "reading", Path: "/k", Why: "others may read it", Mend: "chmod 600 /k"}), "file_exposed", 125},
 		{wrapped(&client.Problem{Code: "not_paused", Title: "no", Status: 409}), "not_paused", 125},
+		{wrapped(&client.Problem{Code: "order_refused_not_paused", Title: "no", Status: 409}), "not_paused", 125},
+		{wrapped(&client.Problem{Code: "of_the_future", Title: "no", Status: 418}), "of_the_future", 125},
 		{wrapped(client.ErrGone), "execution_ended", 125},
 		{wrapped(&enforce.ExecError{Path: "/x", Err: fs.ErrNotExist}), "command_not_found", 127},
 		{wrapped(&enforce.ExecError{Path: "/x", Err: syscall.ENOEXEC}), "command_not_executable", 126},
