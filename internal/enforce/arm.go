@@ -92,7 +92,7 @@ func (a *arming) plan() error {
 		tty = terminalPath(a.spec.Stdin)
 	}
 	root, err := rootfs.Resolve(rootfs.Config{
-		Places: a.spec.Places, Private: a.spec.Private, Hidden: a.spec.Hidden, Terminal: tty, UserNS: a.userNS(),
+		Places: a.spec.Places, Private: a.spec.Private, Fixed: a.spec.Fixed, Hidden: a.spec.Hidden, Terminal: tty, UserNS: a.userNS(),
 	})
 	if err != nil {
 		return err

@@ -44,6 +44,9 @@ type Spec struct {
 	// workload, but for /proc and /dev of its own.
 	Places  []Place
 	Private []Private
+	// Fixed is never writable, whatever Places around it say: the policies and
+	// the program that govern.
+	Fixed []string
 	// Hidden is never reachable, whatever Places say, and refused if one is
 	// inside of it: Writ's state and sockets.
 	Hidden []string

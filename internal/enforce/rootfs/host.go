@@ -111,19 +111,22 @@ func (r *resolver) coverHost(hidden []string) error {
 	return nil
 }
 
-// keepFromWriting makes path read-only where it lies in a writable place.
+// keepFromWriting makes path read-only where it lies in a writable place. What
+// is hidden or private anyway stays so, and a directory that is a place itself
+// is what it was named for: the working directory, say.
 func (r *resolver) keepFromWriting(path string) {
-	if _, named := r.at[path]; named {
+	info, err := os.Lstat(path)
+	if err != nil {
 		return
 	}
-	var above Mount
+	var of Mount
 	for at, m := range r.at {
-		if under(path, at) && len(at) > len(above.Path) {
-			above = m
+		if under(path, at) && len(at) >= len(of.Path) {
+			of = m
 		}
 	}
-	if above.Kind == KindBind && above.Write {
-		r.at[path] = Mount{Kind: KindBind, Path: path, Dir: true, Read: above.Read, Execute: above.Execute}
+	if of.Kind == KindBind && of.Write && !(info.IsDir() && of.Path == path) {
+		r.at[path] = Mount{Kind: KindBind, Path: path, Dir: info.IsDir(), Device: of.Device, Read: of.Read, Execute: of.Execute}
 	}
 }
 

@@ -44,6 +44,7 @@ type Private struct {
 type Config struct {
 	Places   []Place
 	Private  []Private
+	Fixed    []string // never writable, whatever Places around them say: what Writ itself goes by
 	Hidden   []string // never reachable, whatever Places say: Writ's own state
 	Terminal string   // the caller's terminal, shown as /dev/console, or ""
 	UserNS   bool     // it is built in a user namespace
@@ -122,6 +123,11 @@ func Resolve(c Config) (Plan, error) {
 	}
 	if err := r.coverHost(c.Hidden); err != nil {
 		return Plan{}, err
+	}
+	for _, path := range c.Fixed {
+		if real, err := filepath.EvalSymlinks(path); err == nil { // what is gone cannot be held
+			r.keepFromWriting(real)
+		}
 	}
 	mounts := make([]Mount, 0, len(r.at))
 	for _, m := range r.at {

@@ -143,6 +143,24 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+func TestWhatIsFixedIsNotWritable(t *testing.T) {
+	dir := tree(t, "w/a/policy", "w/bin/writ", "link -> w/bin/writ", "w/named", "r/f", "w/p/")
+	plan, err := Resolve(Config{
+		Places: places(dir, "rwx DIR/w", "rw DIR/w/named", "r DIR/r"),
+		Fixed:  []string{dir + "/w/a/policy", dir + "/link", dir + "/w/named", dir + "/r/f", dir + "/gone", dir + "/w/p", dir + "/w/a/policy", dir + "/w"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"bind r DIR/r", "bind rwx DIR/w", "pin rwx DIR/w/a", "bind rx DIR/w/a/policy", "pin rwx DIR/w/bin", "bind rx DIR/w/bin/writ",
+		"bind r DIR/w/named", "bind rx DIR/w/p",
+	}
+	if d := cmp.Diff(want, shown(plan, dir)); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestResolveRefuses(t *testing.T) {
 	for _, c := range []struct {
 		name   string
