@@ -24,8 +24,9 @@ import (
 //
 // If the gate dies in between, EXITKILL kills the asker. Its parent sees
 // nothing of the stops, provided it is not the gate's own process: the kernel
-// gives those of a tracee to whichever thread waits. Each trace has a thread to itself: one that waits for a
-// lock of a process must not be the one who reaps another thread of it.
+// gives those of a tracee to whichever thread waits. Each trace has a thread to
+// itself: one that waits for a lock of a process must not be the one who reaps
+// another thread of it.
 
 // tracedExec is an exec that is about to be let through.
 type tracedExec struct {

@@ -183,7 +183,7 @@ func settled(fd int, st *unix.Stat_t) bool {
 	if unix.Fstatfs(fd, &fs) != nil {
 		return false
 	}
-	switch fs.Type {
+	switch uint32(fs.Type) {
 	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.OVERLAYFS_SUPER_MAGIC,
 		unix.SQUASHFS_MAGIC, unix.EROFS_SUPER_MAGIC_V1:
 		return true

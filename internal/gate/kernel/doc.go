@@ -30,8 +30,13 @@
 // interpreter and an agent's tool output say plainest, and what Landlock says.
 //
 // What it does not do: a script's interpreter reads the script again by
-// itself, after the decision; memory mapped executable is not seen; formats
-// that only binfmt_misc knows are refused (ENOEXEC); connections are not cut
-// once made. The gate needs the right to trace the workload (root, or the
-// owner of its user namespace) and Linux 5.14.
+// itself, after the decision; memory mapped executable is not seen, nor is the
+// environment; formats that only binfmt_misc knows are refused (ENOEXEC);
+// connections are not cut once made.
+//
+// The gate needs the right to trace the workload (root, or the owner of its
+// user namespace; not under Yama's ptrace_scope 3) and Linux 5.14. During an
+// exec TracerPid of the asker is a thread of the gate's process. A call that is
+// held keeps the asker's cgroup from being told frozen, though nothing of the
+// asker runs: cgroup.events says so only when the call is answered.
 package kernel
