@@ -37,6 +37,7 @@ type investigation struct {
 	asked    map[uint64]*model.Action
 	stopping *event // the phase record that says why it does not run
 	order    *model.Order
+	paused   string   // why it was paused last, unless it went on since
 	failure  string   // detail of the last thing that could not be carried out
 	lastGate *ruled   // last denied start or continue
 	last     *ruled   // last denied action
@@ -132,8 +133,11 @@ func (v *investigation) effect(e event, f model.Effect) {
 		switch f.Phase {
 		case model.Paused, model.Terminating, model.Denied:
 			v.stopping = &e
+			if f.Phase == model.Paused {
+				v.paused = f.Reason
+			}
 		case model.Running:
-			v.stopping = nil
+			v.stopping, v.paused = nil, ""
 		}
 	case model.EffectDecision:
 		r := v.ruled(e, *f.Ruling)

@@ -85,8 +85,12 @@ func (h *history) take(e event) {
 	}
 }
 
-// patience is how long a governor may take to answer.
-const patience = 5 * time.Second
+const (
+	// patience is how long a governor may take to carry out an order.
+	patience = 5 * time.Second
+	// glance is how long it may take to say how it stands; then the log tells.
+	glance = 2 * time.Second
+)
 
 // dial returns a client for the governor of an execution, and tells whether one
 // is alive.
@@ -119,7 +123,7 @@ func liveStatus(ctx context.Context, dir *store.Dir, id model.ExecutionID) (clie
 	if !alive {
 		return client.Status{}, fmt.Errorf("execution %s: %w", id, client.ErrGone)
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, glance)
 	defer cancel()
 	return c.Status(ctx)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/writ-run/writ/internal/core"
 	"github.com/writ-run/writ/internal/model"
 	"github.com/writ-run/writ/internal/problem"
 )
@@ -75,7 +76,8 @@ func splitAction(text string) (name string, number uint64, err error) {
 type why struct {
 	Execution  model.ExecutionID      `json:"execution"`
 	Phase      model.Phase            `json:"phase"`
-	Reason     string                 `json:"reason,omitempty"` // of the phase
+	Reason     string                 `json:"reason,omitempty"`     // of the phase
+	Paused     string                 `json:"paused_for,omitempty"` // the reason of the pause that lasted too long
 	Since      time.Time              `json:"since"`
 	Exit       *model.Exit            `json:"exit,omitempty"`
 	Argv       []string               `json:"argv,omitempty"`
@@ -137,6 +139,12 @@ func (v *investigation) why() (why, error) {
 			w.Decision = v.lastGate.view()
 		}
 		w.Reason = v.reasonOfStop()
+		if w.Reason == core.CodePauseExpired {
+			w.Paused = v.paused
+			if v.paused == core.CodeOrder && v.order != nil {
+				w.Order = &whyOrder{v.order.Kind, v.order.Operator, v.order.Reason}
+			}
+		}
 	case v.last != nil:
 		w.Decision = v.last.view()
 	}

@@ -22,6 +22,9 @@ func (o *output) whyText(w why) string {
 	}
 	line("execution %s: %s", w.Execution, commandLine(w.Argv))
 	b.WriteString("  " + o.paint(phaseColour(w.Phase), problem.Clean(state)) + problem.Clean(after(": ", stopWords(w))) + "\n")
+	if w.Paused != "" {
+		line("  it was paused because: %s", reasonWords(w.Paused))
+	}
 	if w.Order != nil {
 		line("  ordered by %s: %s%s", w.Order.Operator, w.Order.Kind, after(": ", w.Order.Reason))
 	}
