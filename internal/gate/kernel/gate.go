@@ -33,10 +33,10 @@ type Config struct {
 	// must not be children of the gate's own process, which must not wait for
 	// any child (-1) either: that takes away what their tracer waits for.
 	Listener *os.File
-	// Interruptible says that the filter is without WAIT_KILLABLE_RECV (before
-	// Linux 5.19): a signal then ends a call that is held, which starts again
-	// after the handler and is one more action, and the errno of an exec that
-	// failed is not known.
+	// Interruptible says that the filter is without WAIT_KILLABLE_RECV, as it
+	// must be before Linux 5.19, where this is assumed: a signal then ends a
+	// call that is held, which starts again after the handler and is one more
+	// action, and the errno of an exec that failed is not known.
 	Interruptible bool
 	Asker         Asker
 	// Zones are those of a clean absolute path of the workload's root.
@@ -92,6 +92,7 @@ func New(config Config) (*Gate, error) {
 	config.MaxConnecting = orDefault(config.MaxConnecting, 128)
 	config.MaxExecutable = orDefault(config.MaxExecutable, 1<<30)
 	config.HostTimeout = orDefault(config.HostTimeout, 30*time.Second)
+	config.Interruptible = config.Interruptible || !killableKnown()
 	if config.Refused == nil {
 		config.Refused = func(model.Process, string) {}
 	}

@@ -51,6 +51,14 @@ func newListener(fd int) (*listener, error) {
 	return l, nil
 }
 
+// killableKnown tells whether the kernel knows WAIT_KILLABLE_RECV: it looks at
+// the flags (EINVAL) before it looks at the program (EFAULT).
+func killableKnown() bool {
+	const flags = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, 0)
+	return errno == unix.EFAULT
+}
+
 func (l *listener) ioctl(request uintptr, p unsafe.Pointer) unix.Errno {
 	l.mu.RLock()
 	defer l.mu.RUnlock()

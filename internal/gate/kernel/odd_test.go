@@ -161,6 +161,20 @@ func TestSignalsDuringExec(t *testing.T) {
 	}
 }
 
+func TestWaitKillableIsFoundOut(t *testing.T) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		t.Fatal(err)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); err != nil {
+		t.Fatal(err)
+	}
+	if want := major > 5 || major == 5 && minor >= 19; killableKnown() != want {
+		t.Errorf("Linux %d.%d: %v", major, minor, !want)
+	}
+}
+
 func TestStopsAreNotSeen(t *testing.T) {
 	r := underGate(t, nil, compile(t, "odd"), "stops", realPath(t, "/bin/true"), "100")
 	if out, code := r.do(); code != 0 || out != "end\n" {
