@@ -1,7 +1,6 @@
 package governor
 
 import (
-	"errors"
 	"time"
 
 	"github.com/writ-run/writ/internal/enforce"
@@ -91,14 +90,8 @@ func (e *execution) watchWorkload(s *enforce.Sandbox) error {
 	e.watch.scope.Attach(whileAlive{usage, s.Done()})
 	return e.watch.integrity.Attach(integrity.Target{
 		Guard: s.GuardPID(), Main: s.MainPID(), Group: s.Group(), Allowed: e.gate.Load(), Ended: s.Done(),
-		Listener: func() error {
-			select {
-			case <-e.gateDone:
-				return errors.New("the kernel gate has ended")
-			default:
-				return nil
-			}
-		},
+		// A gate that fails reports it by Fault. One that ended because nothing is
+		// left under its filter is no loss, though the end may be heard of later.
 	})
 }
 

@@ -9,6 +9,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sort"
@@ -159,33 +160,74 @@ func (d *Dir) Find(text string) (model.ExecutionID, error) {
 // Lock takes the execution for the calling governor, making its folder where
 // it is missing. The lock ends with the process, however it dies. ErrLocked is
 // returned at once when another has it.
+//
+// A folder appears with its lock held: it is made under another name, locked,
+// and renamed. So nobody who looks at a folder that is just being made takes it
+// for one that a dead governor left.
 func (d *Dir) Lock(id model.ExecutionID) (*os.File, error) {
-	if err := os.MkdirAll(d.Execution(id), 0o700); err != nil {
-		return nil, fmt.Errorf("locking execution: %w", err)
+	f, err := d.lockExisting(id)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
 	}
-	f, err := os.OpenFile(filepath.Join(d.Execution(id), "lock"), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	fresh, err := os.MkdirTemp(filepath.Join(d.root, "executions"), ".new-")
 	if err != nil {
 		return nil, fmt.Errorf("locking execution: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = ErrLocked
+	f, err = lockFile(filepath.Join(fresh, lockName), os.O_CREATE|os.O_EXCL)
+	if err == nil {
+		if err = os.Rename(fresh, d.Execution(id)); err == nil {
+			return f, nil
 		}
+		f.Close()
+	}
+	os.RemoveAll(fresh)
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY) { // another was faster
+		return d.lockExisting(id)
+	}
+	return nil, fmt.Errorf("locking execution %s: %w", id, err)
+}
+
+const lockName = "lock"
+
+// lockExisting locks a folder that is there.
+func (d *Dir) lockExisting(id model.ExecutionID) (*os.File, error) {
+	if _, err := os.Lstat(d.Execution(id)); err != nil {
+		return nil, fmt.Errorf("locking execution: %w", err)
+	}
+	f, err := lockFile(filepath.Join(d.Execution(id), lockName), os.O_CREATE)
+	if err != nil {
 		return nil, fmt.Errorf("locking execution %s: %w", id, err)
 	}
 	return f, nil
 }
 
-// Governed tells whether a living governor has the execution.
+// lockFile takes an open file description's lock (fcntl F_OFD_SETLK): unlike one
+// of flock, it can be asked about without being taken.
+func lockFile(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, flags|os.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+	if err != nil {
+		f.Close()
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+			err = ErrLocked
+		}
+		return nil, err
+	}
+	return f, nil
+}
+
+// Governed tells whether a living governor has the execution. It takes no lock
+// itself, so it is in nobody's way.
 func (d *Dir) Governed(id model.ExecutionID) bool {
-	if _, err := os.Stat(filepath.Join(d.Execution(id), "lock")); err != nil {
+	f, err := os.OpenFile(filepath.Join(d.Execution(id), lockName), os.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
 		return false
 	}
-	f, err := d.Lock(id)
-	if err != nil {
-		return errors.Is(err, ErrLocked)
-	}
-	f.Close()
-	return false
+	defer f.Close()
+	ask := unix.Flock_t{Type: unix.F_WRLCK}
+	err = unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &ask)
+	return err == nil && ask.Type != unix.F_UNLCK
 }

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/oklog/ulid/v2"
+
 	"github.com/writ-run/writ/internal/model"
 )
 
@@ -96,4 +98,45 @@ func TestFind(t *testing.T) {
 			t.Errorf("Find(%q) = %s, %v", text, id, err)
 		}
 	}
+}
+
+// Whoever looks, however often, neither keeps a governor from its execution nor
+// ever sees one without its governor.
+func TestLookingIsInNobodysWay(t *testing.T) {
+	d := open(t)
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			ids, err := d.List()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for _, id := range ids {
+				if !d.Governed(id) {
+					t.Errorf("%s is seen without its governor", id)
+				}
+				if f, err := d.Lock(id); !errors.Is(err, ErrLocked) {
+					t.Errorf("%s could be taken: %v", id, err)
+					f.Close()
+				}
+			}
+		}
+	}()
+	for range 200 {
+		id := model.ExecutionID(ulid.Make().String())
+		f, err := d.Lock(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+	}
+	close(stop)
+	<-done
 }
