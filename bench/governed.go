@@ -154,16 +154,6 @@ func awaitGone(pid int, within time.Duration) {
 	}
 }
 
-// wait waits for the execution to end by itself.
-func (g *governed) wait(ctx context.Context) error {
-	select {
-	case <-g.ended:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // crowd starts a governed execution of n processes that share counters, and
 // returns when each is there; kind is busy or idle.
 func (b *bench) crowd(ctx context.Context, s *state, kind string, n int, flags ...string) (*governed, *progress, error) {

@@ -21,7 +21,6 @@ type history struct {
 	phase      model.Phase
 	reason     string
 	since      time.Time // when the phase began
-	boot       string
 	lease      uint64
 	actions    uint64
 	records    uint64

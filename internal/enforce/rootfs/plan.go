@@ -212,7 +212,6 @@ type resolver struct {
 	links   []Link
 	crossed []crossing
 	skipped []string
-	hidden  []string
 }
 
 type crossing struct{ place, link string }
