@@ -28,26 +28,30 @@ func TestWhatIsExecutedIsWhatWasAllowed(t *testing.T) {
 				good, evil := compileMark(t, dir, "good"), compileMark(t, dir, "evil")
 				wrong := digestOf(t, evil)
 				args := []string{attack, mode, good, evil, "150"}
-				r := underGate(t, func(_ context.Context, a model.Action) model.Decision {
-					return model.Decision{Allow: a.Resource.Digest != wrong && !slices.Contains(a.Args, "no")}
-				}, args...)
-				out, code := r.do()
-				if code != 0 || out != "end\n" {
-					t.Fatalf("exit %d: %s", code, out)
-				}
-				if _, err := os.Stat(dir + "/ran-evil"); err == nil {
-					t.Error("what was not allowed has run")
-				}
-				if _, err := os.Stat(dir + "/ran-good"); err != nil {
-					t.Error("what was allowed has never run: the attack was no test")
-				}
-				done := 0
-				for _, o := range r.asker.outcomes {
-					if o[0].Done {
-						done++
+				// How often the attacker wins its race is up to the scheduler.
+				for round := 0; round < 10; round++ {
+					r := underGate(t, func(_ context.Context, a model.Action) model.Decision {
+						return model.Decision{Allow: a.Resource.Digest != wrong && !slices.Contains(a.Args, "no")}
+					}, args...)
+					out, code := r.do()
+					if code != 0 || out != "end\n" {
+						t.Fatalf("exit %d: %s", code, out)
+					}
+					if _, err := os.Stat(dir + "/ran-evil"); err == nil {
+						t.Fatal("what was not allowed has run")
+					}
+					done := 0
+					for _, o := range r.asker.outcomes {
+						if o[0].Done {
+							done++
+						}
+					}
+					t.Logf("%d decisions, %d executed, %d replaced and killed", len(r.asker.actions), done, len(r.mismatches))
+					if _, err := os.Stat(dir + "/ran-good"); err == nil && len(r.mismatches) > 0 {
+						return
 					}
 				}
-				t.Logf("%d decisions, %d executed, %d replaced and killed", len(r.asker.actions), done, len(r.mismatches))
+				t.Error("nothing was replaced, or nothing has run: the attack was no test")
 			})
 		}
 	}
@@ -127,10 +131,15 @@ func TestTheAttacksAreReal(t *testing.T) {
 	for _, mode := range []string{"path", "symlink", "rename", "content", "mapped", "argv"} {
 		dir := publicDir(t)
 		good, evil := compileMark(t, dir, "good"), compileMark(t, dir, "evil")
-		if out, err := exec.Command(attack, mode, good, evil, "150").CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "end" {
-			t.Fatalf("%s: %v %s", mode, err, out)
+		won := false
+		for round := 0; round < 10 && !won; round++ {
+			if out, err := exec.Command(attack, mode, good, evil, "150").CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "end" {
+				t.Fatalf("%s: %v %s", mode, err, out)
+			}
+			_, err := os.Stat(dir + "/ran-evil")
+			won = err == nil
 		}
-		if _, err := os.Stat(dir + "/ran-evil"); err != nil {
+		if !won {
 			t.Errorf("%s never replaced anything", mode)
 		}
 	}
