@@ -231,6 +231,8 @@ func listenLoopback() (*unix.SockaddrInet4, error) {
 // connectOnce makes one connection. Lingering for no time, it leaves no port
 // behind.
 func connectOnce(to *unix.SockaddrInet4) error {
+	// Connect writes into the address, and callers share it.
+	address := unix.SockaddrInet4{Port: to.Port, Addr: to.Addr}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -239,7 +241,7 @@ func connectOnce(to *unix.SockaddrInet4) error {
 	if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
 		return err
 	}
-	if err := unix.Connect(fd, to); err != nil {
+	if err := unix.Connect(fd, &address); err != nil {
 		return fmt.Errorf("connecting: %w", err)
 	}
 	return nil
