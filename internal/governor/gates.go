@@ -34,6 +34,11 @@ func (a asker) Outcome(o model.Outcome) {
 func (e *execution) gates(s *enforce.Sandbox) error {
 	g, err := kernel.New(kernel.Config{
 		Listener: s.Listener(), Asker: asker{e}, Zones: e.workload.zones.Of,
+		Refused: func(p model.Process, why string) {
+			// It is denied already; asking puts it on record. The gate waits
+			// for that, so that a flood of such calls slows only itself.
+			_, _ = e.loop.ask(e.ctx, unreadable(p, why))
+		},
 		Mismatch: func(p model.Process, want, got model.Resource) {
 			e.watch.integrity.Fault(integrity.ReasonMismatch, fmt.Sprintf("process %d was let run %s (%s) and ran %s (%s)", p.PID, want.ID, want.Digest.Short(), got.ID, got.Digest.Short()))
 		},
@@ -53,6 +58,12 @@ func (e *execution) gates(s *enforce.Sandbox) error {
 		}
 	})
 	return nil
+}
+
+// unreadable is a call of which the gate could not tell what it is about. It
+// is not well formed, so the core denies it.
+func unreadable(p model.Process, why string) model.Action {
+	return model.Action{Kind: model.ActionExec, Gate: "kernel", Process: p, Resource: model.Resource{Kind: model.ResourceExecutable}, Args: []string{clip(why)}}
 }
 
 // awaitGate waits until the gate has told the outcome of everything that it let

@@ -102,6 +102,8 @@ func (e *execution) notify(in model.Input, effects []model.Effect) {
 // describe says an action in one line.
 func describe(a model.Action) string {
 	switch {
+	case a.Resource.ID == "":
+		return "a call that cannot be understood: " + strings.Join(a.Args, " ")
 	case a.Resource.Kind == model.ResourceHost:
 		return fmt.Sprintf("%s to %s port %d", a.Kind, a.Resource.ID, a.Resource.Port)
 	case a.Kind == model.ActionExec && len(a.Args) > 1:
