@@ -20,7 +20,8 @@ import (
 type terminal struct {
 	place  *place
 	master *os.File
-	name   string // of the terminal, such as /dev/pts/3
+	name   string        // of the terminal, such as /dev/pts/3
+	read   chan struct{} // closed when nothing more will come
 	screen output
 	seen   int // how much of the screen expect has gone past
 	cmd    *exec.Cmd
@@ -59,6 +60,7 @@ func (p *place) openTerminal(c command, rows, columns uint16) *terminal {
 	t.cmd.SysProcAttr.Setsid, t.cmd.SysProcAttr.Setctty = true, true
 	fail("starting the program", t.cmd.Start())
 	reading := make(chan struct{})
+	t.read = reading
 	go func() {
 		defer close(reading)
 		buffer := make([]byte, 4096)
@@ -121,6 +123,11 @@ func (t *terminal) expect(text string) {
 		}
 		select {
 		case <-t.done:
+			// What it printed last may not have been read yet.
+			select {
+			case <-t.read:
+			case <-time.After(2 * time.Second): // something else has the terminal open
+			}
 			if screen == t.screen.String() {
 				t.place.t.Fatalf("the program ended before %q came; after what was expected came %q", text, screen[t.seen:])
 			}
