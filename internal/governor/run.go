@@ -141,6 +141,10 @@ func (e *execution) close() error {
 		}
 	}
 	if e.lock != nil {
+		if e.log == nil || e.log.Size() == 0 {
+			// Nothing was ever asked for: there is nothing to be found here.
+			errs = append(errs, e.dir.Remove(e.sub.Execution))
+		}
 		errs = append(errs, e.lock.Close())
 	}
 	return errors.Join(errs...)

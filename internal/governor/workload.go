@@ -94,7 +94,11 @@ func workloadOf(s Spec) (workload, error) {
 
 // resolve finds the command among what the workload will see.
 func (w *workload) resolve(files policy.View) (err error) {
-	seen := func(path string) bool { return files.At(path).Has(policy.Read | policy.Execute) }
+	seen := func(path string) bool {
+		// In the zones tmp and home are the execution's own files: there are none yet.
+		own := slices.ContainsFunc(w.zones.Of(path), func(z model.Zone) bool { return z == model.ZoneTmp || z == model.ZoneHome })
+		return !own && files.At(path).Has(policy.Read|policy.Execute)
+	}
 	if w.path, err = findCommand(w.argv[0], w.dir, lookup(w.env, "PATH"), seen); err != nil {
 		return err
 	}

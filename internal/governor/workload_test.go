@@ -28,6 +28,11 @@ func TestCommandIsLookedForAmongWhatIsSeen(t *testing.T) {
 	if err := w.resolve(policy.View{Places: []policy.Place{{Path: "/usr", Rights: policy.Read | policy.Execute}}}); err != nil || !strings.HasPrefix(w.path, "/usr/") {
 		t.Errorf("found %s, %v", w.path, err)
 	}
+	// A private home has none of the host's programs in it, whatever is allowed there.
+	w.zones.Home = filepath.Dir(hidden)
+	if err := w.resolve(everything); err != nil || !strings.HasPrefix(w.path, "/usr/") {
+		t.Errorf("found %s, %v", w.path, err)
+	}
 	if err := w.resolve(policy.View{}); !errors.Is(err, ErrNotShown) {
 		t.Errorf("found %s where nothing is seen, %v", w.path, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"github.com/writ-run/writ/internal/keys/durable"
+	"github.com/writ-run/writ/internal/model"
 )
 
 // Ring is the keys of one state directory. It is immutable and safe for
@@ -117,18 +118,26 @@ func (t *Trust) nameOf(role Role, private ed25519.PrivateKey) (string, bool) {
 // create makes the keys that are missing, then the trust file over all of
 // them, under the lock that Open holds.
 func create(dir string) (*Ring, error) {
-	host := hostName()
-	var vkeys []string
+	private := map[Role]ed25519.PrivateKey{}
 	for _, role := range roles {
 		path := keyPath(dir, role)
-		private, err := readKey(path)
+		key, err := readKey(path)
 		if durable.CodeOf(err) == durable.CodeMissing {
-			private, err = makeKey(path)
+			key, err = makeKey(path)
 		}
 		if err != nil {
 			return nil, err
 		}
-		k, err := newKey(role, host+"/"+string(role), private)
+		private[role] = key
+	}
+	// Several users and state directories of one host have keys of their own,
+	// and no two may have one name: a verifier that trusts the one would take
+	// the other for a forgery.
+	operator := model.DigestOf(private[Operator].Public().(ed25519.PublicKey))
+	host := fmt.Sprintf("%s-%x", hostName(), operator[:3])
+	var vkeys []string
+	for _, role := range roles {
+		k, err := newKey(role, host+"/"+string(role), private[role])
 		if err != nil {
 			return nil, err
 		}
@@ -167,8 +176,8 @@ func (r *Ring) Key(role Role) *Key { return r.keys[role] }
 // Trust returns the public keys in the trust file.
 func (r *Ring) Trust() *Trust { return r.trust }
 
-// Host is the host's name when the keys were made: the part of their names
-// before the slash.
+// Host is the part of the keys' names before the slash: the host's name when
+// they were made, and six digits that tell its state directories apart.
 func (r *Ring) Host() string { return r.host }
 
 // Dir is the state directory.

@@ -38,8 +38,10 @@ func (l *Loaded) Explain(request model.Request, decision model.Decision) Explana
 	if decision.Allow {
 		return e
 	}
+	lost := slices.ContainsFunc(request.Conditions[:], func(c model.ConditionState) bool { return c.Standing == model.Lost })
 	for _, c := range request.Conditions {
-		if c.Standing != model.Holds {
+		// What was not looked at yet when another was lost did no harm.
+		if c.Standing != model.Holds && (c.Standing != model.Unknown || !lost) {
 			e.Lost = append(e.Lost, c)
 		}
 	}

@@ -219,6 +219,17 @@ func lockFile(path string, flags int) (*os.File, error) {
 	return f, nil
 }
 
+// Remove takes an execution's folder and checkpoint away. The caller holds its
+// lock, and nothing is in its log.
+func (d *Dir) Remove(id model.ExecutionID) error {
+	for _, path := range []string{d.Execution(id), d.Checkpoint(id)} {
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("removing execution %s: %w", id, err)
+		}
+	}
+	return nil
+}
+
 // Governed tells whether a living governor has the execution. It takes no lock
 // itself, so it is in nobody's way.
 func (d *Dir) Governed(id model.ExecutionID) bool {

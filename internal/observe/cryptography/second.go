@@ -39,6 +39,9 @@ func (s *second) check(look *observe.Look, log Log) (reason, detail string) {
 		return "", ""
 	}
 	if _, err := log.SecondPlace(); err != nil {
+		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+			return ReasonDiskFull, err.Error()
+		}
 		return ReasonSecondPlace, err.Error()
 	}
 	// The file first: the log only grows after that.

@@ -42,6 +42,7 @@ var sentinels = []struct {
 	{governor.ErrNoCommand, "command_not_found", 127},
 	{exec.ErrNotFound, "command_not_found", 127},
 	{governor.ErrNotExecutable, "command_not_executable", 126},
+	{governor.ErrNotShown, "command_not_shown", 126},
 	{governor.ErrNoDir, "dir_gone", 0},
 	{governor.ErrNotText, "not_text", 0},
 	{governor.ErrWeakTier, "tier_unavailable", 0},
