@@ -97,6 +97,7 @@ func (s *Sandbox) finish() {
 		s.err = failureFrom(buf[1:n])
 	}
 	if s.group != nil {
+		s.exit.OutOfMemory = outOfMemory(s.group.Held().Memory)
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		_ = s.group.Kill() // nobody is left in it, unless the kernel failed us
 		if err := s.group.WaitEmpty(ctx); err != nil && s.err == nil {

@@ -37,6 +37,8 @@ type Exit struct {
 	Code   int         // its exit code, or 128 and the signal, as a shell gives it
 	Signal unix.Signal // 0 if it exited
 	Cause  Cause
+	// OutOfMemory: the kernel killed a process of the workload at its memory limit.
+	OutOfMemory bool
 }
 
 // EventKind says what happened to a workload.

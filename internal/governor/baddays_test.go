@@ -153,3 +153,19 @@ func TestDiskFull(t *testing.T) {
 	}
 	h.verified(t)
 }
+
+// A workload that outgrows its memory budget faster than anybody can look is
+// killed by the kernel, and that is told as what it is.
+func TestMemoryBudgetHeldByTheKernel(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("without root no memory controller is to be had: the budget is only watched")
+	}
+	h := newHost(t)
+	h.settings = "budget:\n  memory: 48MiB\n"
+	cmd := h.command("/usr/bin/python3", "-c", "x = bytearray(b'1') * (600 << 20)")
+	out, err := cmd.CombinedOutput()
+	if err == nil || cmd.ProcessState.ExitCode() != 137 || !strings.Contains(string(out), "budget_memory") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	h.verified(t)
+}

@@ -8,8 +8,11 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/writ-run/writ/internal/enforce"
 	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/observe/scope"
 )
 
 // perform implements performer. The loop calls it with effects that are
@@ -185,6 +188,9 @@ func (e *execution) awaitExit(s *enforce.Sandbox) {
 		e.notRun, err = err, nil
 	case err != nil || end.Cause == enforce.CauseGuard:
 		exit.Lost = "guard_lost"
+	case end.OutOfMemory && end.Signal == unix.SIGKILL && end.Cause == enforce.CauseItself:
+		// The kernel was faster than the observer of the budget.
+		exit.Lost = scope.ReasonMemory
 	case end.Cause == enforce.CauseDeadline:
 		exit.Lost = "deadline"
 	case end.Cause == enforce.CauseGovernor:

@@ -38,7 +38,11 @@ func TestMain(m *testing.M) {
 
 func beGovernor(state string, argv []string) int {
 	os.Unsetenv(asGovernor)
-	bundle, err := policy.NewBundle(policy.Builtin(), nil)
+	var settings []byte
+	if text := os.Getenv("WRIT_TEST_SETTINGS"); text != "" {
+		settings = []byte(text)
+	}
+	bundle, err := policy.NewBundle(policy.Builtin(), settings)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 125
@@ -68,6 +72,7 @@ func beGovernor(state string, argv []string) int {
 type host struct {
 	state, work string
 	tier        string
+	settings    string // of the bundle; "": the built-in ones
 }
 
 func newHost(t *testing.T) host {
@@ -91,7 +96,7 @@ func newHost(t *testing.T) host {
 func (h host) command(argv ...string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", argv...)
 	cmd.Dir = h.work
-	cmd.Env = append(os.Environ(), asGovernor+"="+h.state, "WRIT_TEST_TIER="+h.tier)
+	cmd.Env = append(os.Environ(), asGovernor+"="+h.state, "WRIT_TEST_TIER="+h.tier, "WRIT_TEST_SETTINGS="+h.settings)
 	return cmd
 }
 
