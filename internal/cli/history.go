@@ -86,9 +86,9 @@ func (h *history) take(e event) {
 
 const (
 	// patience is how long a governor may take to carry out an order.
-	patience = 5 * time.Second
+	patience = 3 * time.Second
 	// glance is how long it may take to say how it stands; then the log tells.
-	glance = 2 * time.Second
+	glance = 500 * time.Millisecond
 )
 
 // dial returns a client for the governor of an execution, and tells whether one

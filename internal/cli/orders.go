@@ -88,6 +88,12 @@ func (a *app) order(ctx context.Context, dir *store.Dir, ring *keys.Ring, id mod
 	switch {
 	case errors.Is(err, client.ErrGone):
 		return problem.New("execution_ended", "execution %s has just ended", id).Because(err)
+	case errors.Is(err, context.DeadlineExceeded) && kind == model.OrderKill:
+		if err := governor.KillUnanswered(dir, id); err != nil {
+			return err
+		}
+		a.out.print("%s  killed; its governor did not answer", id)
+		return nil
 	case errors.Is(err, context.DeadlineExceeded):
 		return problem.New("governor_silent", "the governor of execution %s did not answer within %s", id, patience).Because(err)
 	case err != nil:

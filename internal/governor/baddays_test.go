@@ -36,6 +36,26 @@ func TestGovernorStopped(t *testing.T) {
 	h.verified(t)
 }
 
+// Whoever has to end a workload does not depend on its governor.
+func TestKillOfAHungGovernorsWorkload(t *testing.T) {
+	h := newHost(t)
+	cmd, _ := h.running(t)
+	dir, _ := h.open(t)
+	if err := cmd.Process.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if err := KillUnanswered(dir, h.only(t)); err != nil {
+		t.Fatal(err)
+	}
+	h.stands(t)
+	h.leavesOnly(t, cmd.Process.Pid)
+	if err := cmd.Process.Signal(unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "end", cmd.hasEnded)
+	h.verified(t)
+}
+
 // A governor that hangs for less than the grace goes on, under a new lease and
 // with all conditions revalidated.
 func TestGovernorStoppedForAWhile(t *testing.T) {

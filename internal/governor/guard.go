@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/writ-run/writ/internal/governor/store"
+	"github.com/writ-run/writ/internal/model"
 )
 
 // guardFile names the guard of an execution, for whoever comes after a
@@ -30,45 +33,28 @@ func noteGuard(path string, pid int, boot string) error {
 	return nil
 }
 
-// endGuard kills the guard that a file names, if it is still that process, and
-// waits for its end, by which all of its PID namespace has ended.
+// KillUnanswered ends the workload of an execution whose governor does not
+// answer, by its guard: with it the kernel ends all of its PID namespace. The
+// governor, when it wakes, records that the guard was lost.
+//
+// It does not wait for the guard's own end: a process that the hung governor
+// was tracing, dead as it is, stays a zombie until the governor looks.
+func KillUnanswered(dir *store.Dir, id model.ExecutionID) error {
+	fd, err := killGuard(dir.File(id, guardFile))
+	if err == nil && fd >= 0 {
+		unix.Close(fd)
+	}
+	return err
+}
+
+// endGuard kills the guard that a file names and waits for its end, by which all
+// of its PID namespace has ended.
 func endGuard(ctx context.Context, path string) error {
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // nothing was armed
-	}
-	if err != nil {
-		return fmt.Errorf("looking for the guard: %w", err)
-	}
-	var pid int
-	var start uint64
-	var boot string
-	if _, err := fmt.Sscanf(string(b), "%d %d %s", &pid, &start, &boot); err != nil || pid <= 1 {
-		return fmt.Errorf("looking for the guard: %s does not name one: %w", path, err)
-	}
-	now, err := bootID()
-	if err != nil {
+	fd, err := killGuard(path)
+	if err != nil || fd < 0 {
 		return err
 	}
-	if boot != now {
-		return nil
-	}
-	fd, err := unix.PidfdOpen(pid, 0)
-	if errors.Is(err, unix.ESRCH) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("looking for the guard: %w", err)
-	}
 	defer unix.Close(fd)
-	// The descriptor is of the process that has the number now; the start time
-	// read after it was opened tells whether that is the guard.
-	if is, err := startTime(pid); err != nil || is != start {
-		return nil
-	}
-	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("ending the guard: %w", err)
-	}
 	for deadline := time.Now().Add(patience); ; {
 		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 		n, err := unix.Poll(fds, 100)
@@ -83,6 +69,46 @@ func endGuard(ctx context.Context, path string) error {
 			return errors.New("the guard does not end")
 		}
 	}
+}
+
+// killGuard kills the guard that a file names, if it is still that process. It
+// returns a descriptor of the process, or -1 where there is none any more.
+func killGuard(path string) (pidfd int, err error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return -1, nil // nothing was armed
+	}
+	if err != nil {
+		return -1, fmt.Errorf("looking for the guard: %w", err)
+	}
+	var pid int
+	var start uint64
+	var boot string
+	if _, err := fmt.Sscanf(string(b), "%d %d %s", &pid, &start, &boot); err != nil || pid <= 1 {
+		return -1, fmt.Errorf("looking for the guard: %s does not name one: %w", path, err)
+	}
+	now, err := bootID()
+	if err != nil || boot != now {
+		return -1, err
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return -1, nil
+	}
+	if err != nil {
+		return -1, fmt.Errorf("looking for the guard: %w", err)
+	}
+	// The descriptor is of the process that has the number now; the start time
+	// read after it was opened tells whether that is the guard.
+	if is, err := startTime(pid); err != nil || is != start {
+		unix.Close(fd)
+		return -1, nil
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		unix.Close(fd)
+		return -1, fmt.Errorf("ending the guard: %w", err)
+	}
+	return fd, nil
 }
 
 // startTime is field 22 of /proc/PID/stat (proc_pid_stat(5)).
