@@ -99,10 +99,17 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
+// mostProcesses is the limit of processes and threads where no budget is set.
+const mostProcesses = 8192
+
 // limitsOf sets the kernel's limits a little above the budget: the loss of the
 // condition scope is what answers a spent budget, as the policy says; the limit
 // stands behind it for what is faster than an observer.
+//
+// Processes are limited without a budget too: a fork bomb must not be able to
+// use up the host's process numbers.
 func limitsOf(b model.Budget) (l enforce.Limits) {
+	l.Pids = mostProcesses
 	if b.Memory > 0 {
 		l.Memory = max(b.Memory+b.Memory/4, enforce.MinMemory)
 	}
