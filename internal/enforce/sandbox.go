@@ -317,6 +317,9 @@ func (s *Sandbox) SignalGroup(sig unix.Signal) error {
 	return nil
 }
 
+// HasTerminal tells whether stdin is the terminal of this process's session.
+func (s *Sandbox) HasTerminal() bool { return s.terminal != nil }
+
 // Foreground gives the terminal to the workload, and Background takes it back,
 // as a shell does when a job goes on or has stopped. They do nothing where
 // stdin is not the terminal of this process's session.

@@ -59,10 +59,11 @@ const byTerminal = "terminal"
 
 // followStops makes a workload that is stopped from the terminal (Ctrl-Z) a
 // pause, and stops this process too, as its shell expects. When the shell
-// continues it, the execution is resumed.
+// continues it, the execution is resumed. Without a terminal nobody would: a
+// workload that stops itself must not stop its governor.
 func (e *execution) followStops(s *enforce.Sandbox) {
 	for event := range s.Events() {
-		if event.Kind != enforce.EventStopped {
+		if event.Kind != enforce.EventStopped || !s.HasTerminal() {
 			continue
 		}
 		by := e.sub.Operator

@@ -1,0 +1,92 @@
+//go:build linux
+
+package escape
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// built is where the programs are that the tests run.
+var built string
+
+// marked is in the environment of whatever the tests start.
+var marked = fmt.Sprintf("WRIT_ESCAPE_TEST=%d", os.Getpid())
+
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+
+func testMain(m *testing.M) int {
+	if os.Geteuid() == 0 && os.Getenv(apartEnv) == "" {
+		return again()
+	}
+	// Whatever outlives its parent becomes this process's child.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		fmt.Fprintln(os.Stderr, "escape: becoming a subreaper:", err)
+		return 1
+	}
+	var err error
+	// Not in /tmp: the directories must be there for an execution, whose /tmp
+	// is its own.
+	if built, err = os.MkdirTemp("/var/tmp", "writ-escape-bin-"); err != nil {
+		fmt.Fprintln(os.Stderr, "escape:", err)
+		return 1
+	}
+	defer os.RemoveAll(built)
+	if err := build(); err != nil {
+		fmt.Fprintln(os.Stderr, "escape:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+const apartEnv = "WRIT_ESCAPE_APART"
+
+// again runs the tests in a mount namespace of their own: a /proc of the host's
+// that is mounted for one vanishes with them, whatever becomes of them.
+func again() int {
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), apartEnv+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread() // a parent dies with its thread
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		fmt.Fprintln(os.Stderr, "escape:", err)
+		return 1
+	}
+	return cmd.ProcessState.ExitCode()
+}
+
+// build makes writ, the attempts, and two programs that leave a mark.
+func build() error {
+	if err := os.Chmod(built, 0o755); err != nil {
+		return err
+	}
+	sources, err := filepath.Glob("testdata/*.c")
+	if err != nil {
+		return err
+	}
+	sources = slices.DeleteFunc(sources, func(s string) bool { return strings.HasSuffix(s, "/mark.c") })
+	for _, argv := range [][]string{
+		{"go", "build", "-o", built + "/writ", "../../../cmd/writ"},
+		append([]string{"gcc", "-O1", "-pthread", "-o", built + "/attempt"}, sources...),
+		{"gcc", "-O1", `-DMARK="good"`, "-o", built + "/good", "testdata/mark.c"},
+		{"gcc", "-O1", `-DMARK="evil"`, "-o", built + "/evil", "testdata/mark.c"},
+	} {
+		if text, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w\n%s", argv, err, text)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,145 @@
+//go:build linux
+
+package escape
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// servers listen outside. What reaches them says which attempt it is.
+type servers struct {
+	t    *testing.T
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+func (s *servers) note(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen[strings.TrimRight(name, "\x00")] = true
+}
+
+// reached lists the attempts that came through.
+func (s *servers) reached() map[string]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := map[string]bool{}
+	for name := range s.seen {
+		all[name] = true
+	}
+	return all
+}
+
+func (s *servers) connections(l net.Listener, err error) net.Listener {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { l.Close() })
+	if u, ok := l.Addr().(*net.UnixAddr); ok && strings.HasPrefix(u.Name, "/") {
+		_ = os.Chmod(u.Name, 0o777)
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+				b := make([]byte, 256)
+				if n, err := c.Read(b); err == nil {
+					s.note(string(b[:n]))
+				}
+			}()
+		}
+	}()
+	return l
+}
+
+func (s *servers) packets(c net.PacketConn, err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { c.Close() })
+	if u, ok := c.LocalAddr().(*net.UnixAddr); ok && strings.HasPrefix(u.Name, "/") {
+		_ = os.Chmod(u.Name, 0o777)
+	}
+	go func() {
+		b := make([]byte, 256)
+		for {
+			n, _, err := c.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			s.note(string(b[:n]))
+		}
+	}()
+}
+
+// serve starts all servers, and says in the stage's variables where they are.
+func (s *stage) serve() {
+	v, servers := s.vars, &s.servers
+	tcp := servers.connections(net.Listen("tcp4", "127.0.0.1:0"))
+	_, v["TCP"], _ = net.SplitHostPort(tcp.Addr().String())
+	v["UDP"] = v["TCP"]
+	servers.packets(net.ListenPacket("udp4", "127.0.0.1:"+v["UDP"]))
+	if l, err := net.Listen("tcp6", "[::1]:0"); err == nil {
+		_, v["TCP6"], _ = net.SplitHostPort(servers.connections(l, nil).Addr().String())
+	}
+	if v["ADDRESS"] = ownAddress(); v["ADDRESS"] != "" {
+		servers.connections(net.Listen("tcp4", v["ADDRESS"]+":"+v["TCP"]))
+		servers.packets(net.ListenPacket("udp4", v["ADDRESS"]+":"+v["UDP"]))
+	}
+	servers.connections(net.Listen("unix", v["STREAM"]))
+	servers.connections(net.Listen("unixpacket", v["PACKETS"]))
+	servers.packets(net.ListenPacket("unixgram", v["DATAGRAM"]))
+	servers.connections(net.Listen("unix", v["ABSTRACT"]))
+	servers.packets(net.ListenPacket("unixgram", v["ABSTRACTDATAGRAM"]))
+	s.giveAway(filepath.Join(v["WORK"], "gift.sock"))
+}
+
+// ownAddress is one of this host's that is not loopback, or "". What is sent to
+// it does not leave the host.
+func ownAddress() string {
+	addresses, _ := net.InterfaceAddrs()
+	for _, a := range addresses {
+		if ip, ok := a.(*net.IPNet); ok && ip.IP.To4() != nil && ip.IP.IsGlobalUnicast() {
+			return ip.IP.String()
+		}
+	}
+	return ""
+}
+
+// giveAway hands a directory outside to everybody who connects to path.
+func (s *stage) giveAway(path string) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { l.Close() })
+	_ = os.Chmod(path, 0o777)
+	go func() {
+		for {
+			c, err := l.AcceptUnix()
+			if err != nil {
+				return
+			}
+			if dir, err := os.Open(s.vars["OUTSIDEDIR"]); err == nil {
+				_, _, _ = c.WriteMsgUnix([]byte("x"), unix.UnixRights(int(dir.Fd())), nil)
+				dir.Close()
+			}
+			c.Close()
+		}
+	}()
+}

@@ -1,0 +1,143 @@
+// Using up what others need, the governor among them. Each writes down how far
+// it came.
+#include "attempt.h"
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <netinet/in.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+// reached keeps a number for the test, as late as possible: what writes it may
+// be killed at any moment.
+static volatile unsigned *counter(void) {
+	char path[128];
+	snprintf(path, sizeof path, "count-%s", current);
+	int fd = open(path, O_RDWR | O_CREAT, 0666);
+	if (ftruncate(fd, 4096))
+		failed("ftruncate");
+	return mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+}
+
+static void processes(void) {
+	volatile unsigned *n = counter();
+	for (int round = 0; round < 4; round++)
+		for (int i = 0; i < 2000; i++) {
+			pid_t child = fork();
+			if (!child) {
+				__sync_fetch_and_add(n, 1);
+				for (;;)
+					pause();
+			}
+			if (child < 0)
+				break;
+		}
+}
+
+static void memory(void) {
+	volatile unsigned *n = counter();
+	enum { MIB = 1 << 20 };
+	for (int i = 0; i < 400; i++) {
+		char *p = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (p == MAP_FAILED)
+			break;
+		memset(p, 1, MIB);
+		*n = i + 1;
+	}
+	if (*n == 400)
+		usleep(*given("CONTROL") ? 0 : 3000000);
+}
+
+// Files in memory are nobody's: not of a process.
+static void memory_in_files(void) {
+	volatile unsigned *n = counter();
+	static char block[1 << 20];
+	memset(block, 1, sizeof block);
+	int fd = memfd_create("big", 0);
+	for (int i = 0; i < 400 && write(fd, block, sizeof block) == sizeof block; i++)
+		*n = i + 1;
+	if (*n == 400)
+		usleep(*given("CONTROL") ? 0 : 3000000);
+}
+
+static void descriptors(void) {
+	volatile unsigned *n = counter();
+	for (int i = 0; i < 20; i++)
+		if (!fork()) {
+			struct rlimit most;
+			getrlimit(RLIMIT_NOFILE, &most);
+			most.rlim_cur = most.rlim_max;
+			setrlimit(RLIMIT_NOFILE, &most);
+			for (int k = 0; k < 4000 && dup(1) >= 0; k++)
+				__sync_fetch_and_add(n, 1);
+			usleep(300000);
+			_exit(0);
+		}
+	while (wait(NULL) > 0)
+		;
+	// It still gets its answers.
+	int s = socket(AF_INET, SOCK_STREAM, 0);
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(80), .sin_addr = {htonl(0xc6336401)}};
+	if (!connect(s, (void *)&to, sizeof to) || errno != EACCES)
+		gained("connect was not denied");
+	close(s);
+}
+
+// Asks for the same, and is denied, as fast as it can, from many sides.
+static void flood(void) {
+	volatile unsigned *n = counter();
+	for (int i = 0; i < 8; i++)
+		if (!fork()) {
+			struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(80), .sin_addr = {htonl(0xc6336401)}};
+			for (int k = 0; k < 500; k++) {
+				int s = socket(AF_INET, SOCK_STREAM, 0);
+				if (!connect(s, (void *)&to, sizeof to))
+					gained("connected");
+				close(s);
+				char *argv[] = {"x", NULL};
+				if (k % 10 == 0)
+					execve(given("EVIL"), argv, NULL);
+				__sync_fetch_and_add(n, 1);
+			}
+			_exit(0);
+		}
+	while (wait(NULL) > 0)
+		;
+}
+
+// The largest things that can be asked for, all at once.
+static void giants(void) {
+	volatile unsigned *n = counter();
+	own_directory();
+	int fd = open("sparse", O_WRONLY | O_CREAT, 0777);
+	if (write(fd, "\177ELF", 4) < 0 || ftruncate(fd, 1L << 40))
+		failed("sparse");
+	close(fd);
+	enum { MANY = 10000 };
+	static char *argv[MANY + 1], text[128];
+	memset(text, 'x', sizeof text - 1);
+	for (int i = 0; i < MANY; i++)
+		argv[i] = text;
+	static char path[5000];
+	memset(path, '/', sizeof path - 1);
+	char **volatile nowhere = (char **)1;
+	for (int i = 0; i < 12; i++)
+		if (!fork()) {
+			for (int k = 0; k < 20; k++) {
+				execve("./sparse", argv, argv);
+				execve(path, argv, argv);
+				execve("/dev/null", nowhere, NULL);
+				__sync_fetch_and_add(n, 1);
+			}
+			_exit(0);
+		}
+	while (wait(NULL) > 0)
+		;
+	unlink("sparse");
+}
+
+const struct attempt exhaust_attempts[] = {
+	{"exhaust-processes", processes}, {"exhaust-memory", memory}, {"exhaust-memory-in-files", memory_in_files}, {"exhaust-descriptors", descriptors}, {"flood", flood},
+	{"giants", giants},
+	{0},
+};

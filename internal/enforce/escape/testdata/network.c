@@ -1,0 +1,247 @@
+// Ways out of the network namespace. What reaches the test's servers brings the
+// name of the attempt along: that is the effect, and the servers see it.
+#include "attempt.h"
+#include <arpa/inet.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/vm_sockets.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/ip.h>
+#include <netinet/tcp.h>
+#include <netinet/udp.h>
+#include <linux/if_packet.h>
+#include <net/ethernet.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+static struct sockaddr_in loopback(const char *port) {
+	return (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(atoi(given(port))), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+}
+
+// The host's own address in its network, which is not loopback.
+static struct sockaddr_in outward(const char *port) {
+	struct sockaddr_in a = loopback(port);
+	inet_pton(AF_INET, given("ADDRESS"), &a.sin_addr);
+	return a;
+}
+
+static void say(int s) {
+	if (send(s, current, strlen(current), MSG_NOSIGNAL) < 0)
+		failed("send");
+	close(s);
+}
+
+static void connect_to(int s, struct sockaddr_in to) {
+	if (connect(s, (void *)&to, sizeof to))
+		return failed("connect");
+	say(s);
+}
+
+static void tcp_loopback(void) { connect_to(socket(AF_INET, SOCK_STREAM, 0), loopback("TCP")); }
+static void tcp_outward(void) { connect_to(socket(AF_INET, SOCK_STREAM, 0), outward("TCP")); }
+static void mptcp(void) { connect_to(socket(AF_INET, SOCK_STREAM, 262 /* IPPROTO_MPTCP */), outward("TCP")); }
+static void udp_connected(void) { connect_to(socket(AF_INET, SOCK_DGRAM, 0), outward("UDP")); }
+
+static void tcp6(void) {
+	struct sockaddr_in6 to = {.sin6_family = AF_INET6, .sin6_port = htons(atoi(given("TCP6"))), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	int s = socket(AF_INET6, SOCK_STREAM, 0);
+	if (connect(s, (void *)&to, sizeof to))
+		return failed("connect");
+	say(s);
+}
+
+// An IPv4 address in IPv6 clothes.
+static void tcp_mapped(void) {
+	struct sockaddr_in6 to = {.sin6_family = AF_INET6, .sin6_port = htons(atoi(given("TCP")))};
+	char text[64];
+	snprintf(text, sizeof text, "::ffff:%s", given("ADDRESS"));
+	inet_pton(AF_INET6, text, &to.sin6_addr);
+	int s = socket(AF_INET6, SOCK_STREAM, 0);
+	if (connect(s, (void *)&to, sizeof to))
+		return failed("connect");
+	say(s);
+}
+
+// Fast Open connects by sending.
+static void fast_open(void) {
+	struct sockaddr_in to = outward("TCP");
+	int s = socket(AF_INET, SOCK_STREAM, 0);
+	if (sendto(s, current, strlen(current), MSG_FASTOPEN, (void *)&to, sizeof to) < 0)
+		failed("sendto");
+	struct iovec v = {(char *)current, strlen(current)};
+	struct mmsghdr m = {.msg_hdr = {.msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &v, .msg_iovlen = 1}};
+	int t = socket(AF_INET, SOCK_STREAM, 0), u = socket(AF_INET, SOCK_STREAM, 0);
+	if (sendmsg(t, &m.msg_hdr, MSG_FASTOPEN) < 0 || sendmmsg(u, &m, 1, MSG_FASTOPEN) < 0)
+		failed("sendmsg");
+	usleep(20000);
+}
+
+static void fast_open_option(void) {
+	int on = 1, s = socket(AF_INET, SOCK_STREAM, 0);
+	setsockopt(s, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, &on, sizeof on);
+	connect_to(s, outward("TCP"));
+}
+
+static void send_all_ways(struct sockaddr_in to) {
+	int s = socket(AF_INET, SOCK_DGRAM, 0);
+	struct iovec v = {(char *)current, strlen(current)};
+	struct mmsghdr m = {.msg_hdr = {.msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &v, .msg_iovlen = 1}};
+	if (sendto(s, current, strlen(current), 0, (void *)&to, sizeof to) < 0 && sendmsg(s, &m.msg_hdr, 0) < 0 && sendmmsg(s, &m, 1, 0) < 0)
+		failed("sendto");
+}
+
+static void udp_loopback(void) { send_all_ways(loopback("UDP")); }
+static void udp_outward(void) { send_all_ways(outward("UDP")); }
+
+// Names are asked for by UDP and TCP on port 53, at the host's stub or its
+// own loopback, wherever resolv.conf says.
+static void dns(void) {
+	static const char *const servers[] = {"127.0.0.53", "127.0.0.1", "198.51.100.53"};
+	for (size_t i = 0; i < 3; i++) {
+		struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(53)};
+		inet_pton(AF_INET, servers[i], &to.sin_addr);
+		static const char question[] = "\x12\x34\x01\0\0\1\0\0\0\0\0\0\4writ\4test\0\0\1\0\1";
+		int s = socket(AF_INET, SOCK_DGRAM, 0);
+		if (sendto(s, question, sizeof question - 1, 0, (void *)&to, sizeof to) < 0)
+			continue;
+		struct pollfd p = {.fd = s, .events = POLLIN};
+		char answer[512];
+		if (poll(&p, 1, 200) > 0 && recv(s, answer, sizeof answer, 0) > 0)
+			gained("an answer of %s", servers[i]);
+	}
+	failed("DNS");
+}
+
+// A packet as it goes over the wire.
+static void raw(void) {
+	struct { struct iphdr ip; struct udphdr udp; char text[32]; } packet = {
+		.ip = {.version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_UDP, .saddr = htonl(INADDR_LOOPBACK), .daddr = htonl(INADDR_LOOPBACK)},
+		.udp = {.source = htons(9), .dest = htons(atoi(given("UDP")))},
+	};
+	size_t length = strlen(current);
+	memcpy(packet.text, current, length);
+	packet.udp.len = htons(sizeof packet.udp + length);
+	struct sockaddr_in to = loopback("UDP");
+	int s = socket(AF_INET, SOCK_RAW, IPPROTO_RAW);
+	if (s < 0)
+		return failed("socket");
+	if (sendto(s, &packet, sizeof packet.ip + sizeof packet.udp + length, 0, (void *)&to, sizeof to) < 0)
+		failed("sendto");
+}
+
+static void packet(void) {
+	struct sockaddr_ll at = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = 1};
+	int s = socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL));
+	if (s < 0 || bind(s, (void *)&at, sizeof at))
+		return failed("socket");
+	gained("all that comes and goes at an interface");
+}
+
+static void icmp(void) {
+	int s = socket(AF_INET, SOCK_RAW, IPPROTO_ICMP);
+	if (s < 0)
+		return failed("socket");
+	gained("a raw ICMP socket");
+}
+
+// Interfaces, addresses and routes of its own making.
+static void netlink(void) {
+	struct { struct nlmsghdr head; struct ifinfomsg info; } down = {
+		.head = {.nlmsg_len = sizeof down, .nlmsg_type = RTM_NEWLINK, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
+		.info = {.ifi_index = 1, .ifi_change = IFF_UP},
+	};
+	int s = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+	struct { struct nlmsghdr head; struct nlmsgerr error; char rest[256]; } answer;
+	if (s < 0 || send(s, &down, sizeof down, 0) < 0 || recv(s, &answer, sizeof answer, 0) < 0)
+		return failed("netlink");
+	if (answer.head.nlmsg_type == NLMSG_ERROR && answer.error.error == 0)
+		gained("an interface was changed");
+	errno = -answer.error.error;
+	failed("RTM_NEWLINK");
+	struct ifreq change = {.ifr_name = "lo"};
+	if (!ioctl(socket(AF_INET, SOCK_DGRAM, 0), SIOCSIFFLAGS, &change))
+		gained("an interface was changed by ioctl");
+}
+
+static void netlink_others(void) {
+	for (int family = 1; family < 23; family++)
+		if (socket(AF_NETLINK, SOCK_RAW, family) >= 0)
+			gained("netlink family %d", family);
+	failed("netlink");
+}
+
+// To the machine around a virtual one. The socket is enough: nobody is called.
+static void vsock(void) {
+	if (socket(AF_VSOCK, SOCK_STREAM, 0) < 0)
+		return failed("socket");
+	gained("a socket to other machines");
+}
+
+// Families that few have looked at. Not those that are tried above.
+static void families(void) {
+	for (int family = 0; family < 46; family++)
+		if (family != AF_UNIX && family != AF_INET && family != AF_INET6 && family != AF_NETLINK && family != AF_VSOCK &&
+			(socket(family, SOCK_STREAM, 0) >= 0 || socket(family, SOCK_DGRAM, 0) >= 0 || socket(family, SOCK_RAW, 0) >= 0 || socket(family, SOCK_SEQPACKET, 0) >= 0))
+			gained("family %d", family);
+	failed("families");
+}
+
+// The address changes while the connect is held: to a port that is forbidden.
+// Both are its own, so the policy is all that stands between.
+static volatile struct sockaddr_in contended;
+static volatile int racing = 1;
+static uint16_t allowed, forbidden;
+
+static void *swap(void *unused) {
+	while (racing) {
+		contended.sin_port = allowed;
+		contended.sin_port = forbidden;
+	}
+	return unused;
+}
+
+static int listens(struct sockaddr_in *at) {
+	socklen_t size = sizeof *at;
+	int l = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), on = 1;
+	setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+	if (bind(l, (void *)at, sizeof *at) || listen(l, 128) || getsockname(l, (void *)at, &size))
+		failed("listen");
+	return l;
+}
+
+static void race_on_address(void) {
+	struct sockaddr_in good = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}}, evil = loopback("FORBIDDEN");
+	int at_good = listens(&good), at_evil = listens(&evil);
+	memcpy((void *)&contended, &good, sizeof good);
+	allowed = good.sin_port;
+	forbidden = evil.sin_port;
+	pthread_t thread;
+	pthread_create(&thread, NULL, swap, NULL);
+	int seen = 0;
+	for (int i = 0; i < 300 && !seen; i++) {
+		int s = socket(AF_INET, SOCK_STREAM, 0), c;
+		connect(s, (void *)&contended, sizeof contended);
+		close(s);
+		if ((c = accept(at_good, NULL, NULL)) >= 0)
+			close(c);
+		seen = (c = accept(at_evil, NULL, NULL)) >= 0;
+	}
+	racing = 0;
+	pthread_join(thread, NULL);
+	if (seen)
+		gained("connected to a port that is forbidden");
+	else
+		failed("connect");
+}
+
+const struct attempt network_attempts[] = {
+	{"tcp-loopback", tcp_loopback}, {"tcp-outward", tcp_outward}, {"mptcp", mptcp}, {"tcp6", tcp6}, {"tcp-mapped", tcp_mapped},
+	{"fast-open", fast_open}, {"fast-open-option", fast_open_option}, {"udp-loopback", udp_loopback}, {"udp-outward", udp_outward}, {"udp-connected", udp_connected},
+	{"dns", dns}, {"raw", raw}, {"packet", packet}, {"icmp", icmp},
+	{"netlink", netlink}, {"netlink-others", netlink_others}, {"vsock", vsock}, {"families", families}, {"race-on-address", race_on_address},
+	{0},
+};
