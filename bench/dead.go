@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,9 +36,8 @@ func governorStopped(ctx context.Context, b *bench) error { return b.deaths(ctx,
 
 func (b *bench) deaths(ctx context.Context, by unix.Signal) error {
 	word := map[unix.Signal]string{unix.SIGKILL: "killed", unix.SIGSTOP: "stopped"}[by]
-	for _, n := range []int{1, 100} {
-		times := b.times(10, 2)
-		past, err := b.pastDeadline(ctx, by, n, times)
+	for i, n := range []int{1, 100} {
+		past, err := b.pastDeadline(ctx, by, n, b.turns(b.times(15, 2), b.times(3, 1), 1-i))
 		if err != nil {
 			return fmt.Errorf("%s: %w", busy(n), err)
 		}
@@ -51,7 +51,7 @@ func (b *bench) deaths(ctx context.Context, by unix.Signal) error {
 	return nil
 }
 
-func (b *bench) pastDeadline(ctx context.Context, by unix.Signal, n, times int) (sample, error) {
+func (b *bench) pastDeadline(ctx context.Context, by unix.Signal, n int, turns iter.Seq[int]) (sample, error) {
 	s, err := b.newState()
 	if err != nil {
 		return nil, err
@@ -65,15 +65,20 @@ func (b *bench) pastDeadline(ctx context.Context, by unix.Signal, n, times int) 
 		return nil, err
 	}
 	var past sample
-	for tries := 0; len(past) < times; tries++ {
+	lapsed := 0
+	for i := range turns {
 		d, err := b.death(ctx, s, by, n, settings)
-		if errors.Is(err, errLapsedBefore) && tries < 2*times {
+		if errors.Is(err, errLapsedBefore) && lapsed <= i/2 {
+			lapsed++
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
 		past = append(past, d)
+	}
+	if len(past) == 0 {
+		return nil, errLapsedBefore
 	}
 	return past, nil
 }

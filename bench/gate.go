@@ -27,7 +27,7 @@ import (
 // everything is allowed at once and nothing recorded. What is left to the
 // governed figure is the decision and its record, durable before the call.
 func gateTrips(ctx context.Context, b *bench) error {
-	n := b.times(1500, 300)
+	n := b.times(1500, 200)
 	budget := 100 * time.Microsecond
 	for _, kind := range []string{"exec", "connect"} {
 		argv := []string{"calls", kind, strconv.Itoa(n), "1", b.tiny()}

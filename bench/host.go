@@ -7,12 +7,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/writ-run/writ/internal/enforce"
 	"github.com/writ-run/writ/internal/model"
@@ -25,8 +27,10 @@ type bench struct {
 	bin    string // holds this program, as helper, and the tiny one
 	writ   string
 	short  bool
-	part   string // under way
 	report *report
+
+	part     string // under way
+	deadline time.Time
 }
 
 // newBench makes the directories and builds what is to be measured.
@@ -109,6 +113,20 @@ func (b *bench) times(full, short int) int {
 		return short
 	}
 	return full
+}
+
+// turns counts 0, 1, 2 and so on, for what is repeated: up to most times, and
+// at least least, as long as the part of the time lasts that is left to it and
+// the others that are to come.
+func (b *bench) turns(most, least, others int) iter.Seq[int] {
+	end := time.Now().Add(time.Until(b.deadline) / time.Duration(1+others))
+	return func(yield func(int) bool) {
+		for i := 0; i < most && (i < least || time.Now().Before(end)); i++ {
+			if !yield(i) {
+				return
+			}
+		}
+	}
 }
 
 // tier is what the executions will be held under.

@@ -15,7 +15,7 @@ import (
 // an execution of a hundred processes that sleep, and governors of executions
 // that do nothing at all.
 func idle(ctx context.Context, b *bench) error {
-	during := time.Duration(b.times(10, 4)) * time.Second
+	during := time.Duration(b.times(8, 2)) * time.Second
 	s, err := b.newState()
 	if err != nil {
 		return err

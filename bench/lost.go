@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -30,11 +31,11 @@ import (
 func conditionLost(ctx context.Context, b *bench) error {
 	preferSelf(true)
 	defer preferSelf(false)
-	for _, n := range []int{1, 100} {
-		if err := b.pauses(ctx, n, b.times(40, 8)); err != nil {
+	for i, n := range []int{1, 100} {
+		if err := b.pauses(ctx, n, b.turns(b.times(60, 10), 5, 3-2*i)); err != nil {
 			return fmt.Errorf("pausing %d processes: %w", n, err)
 		}
-		if err := b.revocations(ctx, n, b.times(10, 3)); err != nil {
+		if err := b.revocations(ctx, n, b.turns(b.times(15, 2), b.times(3, 1), 2-2*i)); err != nil {
 			return fmt.Errorf("revoking the grant of %d processes: %w", n, err)
 		}
 	}
@@ -60,7 +61,7 @@ func busy(n int) string {
 }
 
 // pauses pauses and resumes one execution again and again.
-func (b *bench) pauses(ctx context.Context, n, times int) error {
+func (b *bench) pauses(ctx context.Context, n int, turns iter.Seq[int]) error {
 	s, err := b.newState()
 	if err != nil {
 		return err
@@ -72,7 +73,7 @@ func (b *bench) pauses(ctx context.Context, n, times int) error {
 	defer p.close()
 	defer g.end()
 	var took sample
-	for range times {
+	for range turns {
 		if err := someTime(ctx); err != nil {
 			return err
 		}
@@ -97,13 +98,13 @@ func (b *bench) pauses(ctx context.Context, n, times int) error {
 }
 
 // revocations revokes the grants of as many executions.
-func (b *bench) revocations(ctx context.Context, n, times int) error {
+func (b *bench) revocations(ctx context.Context, n int, turns iter.Seq[int]) error {
 	s, err := b.newState()
 	if err != nil {
 		return err
 	}
 	var durable, called sample
-	for range times {
+	for range turns {
 		from, to, last, err := b.revoke(ctx, s, n)
 		if err != nil {
 			return err

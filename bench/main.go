@@ -32,23 +32,25 @@ import (
 	"time"
 )
 
-// part is one group of figures.
+// part is one group of figures. What repeats itself ends when its time is
+// over, so that a slow machine has fewer repetitions and not a longer wait.
 type part struct {
-	name string
-	run  func(context.Context, *bench) error
+	name    string
+	run     func(context.Context, *bench) error
+	seconds [2]int // about how long it may take, and how long with -short
 }
 
 var parts = []part{
-	{"decision", decisions},
-	{"gate", gateTrips},
-	{"condition-lost", conditionLost},
-	{"governor-killed", governorKilled},
-	{"governor-stopped", governorStopped},
-	{"programs", programs},
-	{"records", records},
-	{"verify", verification},
-	{"grant", grants},
-	{"idle", idle},
+	{"decision", decisions, [2]int{5, 2}},
+	{"gate", gateTrips, [2]int{25, 6}},
+	{"condition-lost", conditionLost, [2]int{50, 8}},
+	{"governor-killed", governorKilled, [2]int{38, 8}},
+	{"governor-stopped", governorStopped, [2]int{38, 8}},
+	{"programs", programs, [2]int{75, 8}},
+	{"records", records, [2]int{20, 6}},
+	{"verify", verification, [2]int{12, 4}},
+	{"grant", grants, [2]int{2, 1}},
+	{"idle", idle, [2]int{20, 8}},
 }
 
 // options are the flags.
@@ -94,6 +96,7 @@ func run() error {
 			continue
 		}
 		b.part = p.name
+		b.deadline = time.Now().Add(time.Duration(b.times(p.seconds[0], p.seconds[1])) * time.Second)
 		fmt.Fprintf(os.Stderr, "bench: %s (after %.0f s)\n", p.name, time.Since(begun).Seconds())
 		// One part that cannot be measured does not hide the others.
 		if err := p.run(ctx, b); err != nil {

@@ -50,14 +50,14 @@ func programs(ctx context.Context, b *bench) error {
 		return err
 	}
 	var starts sample
-	for _, w := range workloads {
+	for i, w := range workloads {
 		f := figure{What: w.name + ", governed against not", Budget: fmt.Sprintf("at most %.2f times", w.budget)}
 		if missing := absent(w.needs); missing != "" {
 			f.Text, f.Verdict = "there is no "+missing+" in "+plainPath, notMeasured
 			b.add(f)
 			continue
 		}
-		r, err := b.pairs(ctx, s, w)
+		r, err := b.pairs(ctx, s, w, len(workloads)-1-i)
 		if err != nil {
 			return fmt.Errorf("%s: %w", w.name, err)
 		}
@@ -111,8 +111,8 @@ type paired struct {
 }
 
 // pairs runs a program by turns ungoverned and governed. The first pair warms
-// up and does not count.
-func (b *bench) pairs(ctx context.Context, s *state, w program) (paired, error) {
+// up and does not count, unless it is the only one. others are the programs still to come.
+func (b *bench) pairs(ctx context.Context, s *state, w program, others int) (paired, error) {
 	var r paired
 	dir, err := b.workdir("program")
 	if err != nil {
@@ -161,7 +161,7 @@ func (b *bench) pairs(ctx context.Context, s *state, w program) (paired, error) 
 		ns, err := strconv.ParseInt(string(text), 10, 64)
 		return whole, time.Duration(ns), err
 	}
-	for i := range b.times(3, 1) + 1 {
+	for i := range b.turns(b.times(6, 1), b.times(2, 1), others) {
 		plain, plainInside, err := one(false)
 		if err != nil {
 			return r, err
@@ -170,7 +170,7 @@ func (b *bench) pairs(ctx context.Context, s *state, w program) (paired, error) 
 		if err != nil {
 			return r, err
 		}
-		if i == 0 {
+		if i == 0 && !b.short {
 			continue
 		}
 		r.whole = append(r.whole, governed.Seconds()/plain.Seconds())
