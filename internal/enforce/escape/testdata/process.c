@@ -69,6 +69,9 @@ static void running_away(void) {
 	}
 }
 
+// A signal takes effect when its target runs, not before.
+static void let_it_run(void) { usleep(50000); }
+
 static void signal_all(int sig) {
 	for (const pid_t *p = targets(); *p; p++) {
 		kill(*p, sig);
@@ -85,6 +88,7 @@ static void signal_all(int sig) {
 			close(fd);
 		}
 	}
+	let_it_run();
 }
 
 static void kill_guard(void) { signal_all(SIGKILL); }
@@ -105,6 +109,7 @@ static void signal_by_descriptor(void) {
 		if (write(pair[1], "x", 1) != 1)
 			failed("write");
 	}
+	let_it_run();
 }
 
 // On a host without a PID namespace this would be the end of it: see main.c.
@@ -113,6 +118,7 @@ static void kill_everybody(void) {
 		return failed("no PID namespace");
 	kill(-1, SIGSTOP);
 	kill(-1, SIGKILL);
+	let_it_run();
 }
 
 // A governor that follows its workload's stops as a shell does would stop, too.
