@@ -177,7 +177,7 @@ func TestBundles(t *testing.T) {
 
 // TestRecordsAndVerification runs both on little, and has the log verify.
 func TestRecordsAndVerification(t *testing.T) {
-	b := &bench{dir: t.TempDir(), bin: t.TempDir(), short: true, report: &report{}}
+	b := &bench{dir: t.TempDir(), shared: t.TempDir(), bin: t.TempDir(), short: true, report: &report{}}
 	self, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
 		t.Fatal(err)
