@@ -58,6 +58,7 @@ func TestNoAttemptEscapes(t *testing.T) {
 				if said.others[a.name] == nil && said.gained[a.name] == nil && !strings.Contains(silent, " "+a.name+" ") {
 					t.Errorf("it said nothing: was it made?")
 				}
+				t.Logf("with it: %s", said.String(a.name))
 				switch {
 				case a.of(denied.stage) == nowhere:
 					t.Logf("no control: %s", a.why)

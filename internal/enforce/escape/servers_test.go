@@ -100,6 +100,8 @@ func (s *stage) serve() {
 	if v["ADDRESS"] = ownAddress(); v["ADDRESS"] != "" {
 		servers.connections(net.Listen("tcp4", v["ADDRESS"]+":"+v["TCP"]))
 		servers.packets(net.ListenPacket("udp4", v["ADDRESS"]+":"+v["UDP"]))
+		servers.connections(net.Listen("tcp4", v["ADDRESS"]+":"+v["VIA"]))
+		servers.packets(net.ListenPacket("udp4", v["ADDRESS"]+":"+v["VIA"]))
 	}
 	servers.connections(net.Listen("unix", v["STREAM"]))
 	servers.connections(net.Listen("unixpacket", v["PACKETS"]))

@@ -41,6 +41,7 @@ type stage struct {
 	servers servers
 	vars    map[string]string
 	files   []*os.File // that writ itself inherits
+	stdin   *os.File   // of writ, nil for /dev/null
 }
 
 func newStage(t *testing.T, user *syscall.Credential) *stage {
@@ -186,8 +187,8 @@ func unifiedGroups() string {
 // the attempts are after.
 func (s *stage) policy() string {
 	v := s.vars
-	port := freePort(s.t)
-	v["FORBIDDEN"] = fmt.Sprint(port)
+	forbidden, via := freePort(s.t), freePort(s.t)
+	v["FORBIDDEN"], v["VIA"] = fmt.Sprint(forbidden), fmt.Sprint(via)
 	evil := sha256.Sum256(s.program("evil"))
 	return fmt.Sprintf(`
 @id("escape.seen") permit (principal, action == Writ::Action::"open", resource in Writ::Directory::%q) when { context.access == "read" };
@@ -198,7 +199,8 @@ func (s *stage) policy() string {
 @id("escape.argument") forbid (principal, action == Writ::Action::"exec", resource)
 when { resource.name == "good" && context.args.contains("--evil") };
 @id("escape.port") forbid (principal, action == Writ::Action::"connect", resource is Writ::Host) when { resource.port == %d };
-`, s.base+"/seen", v["DENIED"], v["HOOKSABOVE"]+"/hooks", filepath.Dir(v["NOEXEC"]), evil, port)
+@id("escape.via") @via("host") permit (principal, action == Writ::Action::"connect", resource is Writ::Host) when { resource.port == %d };
+`, s.base+"/seen", v["DENIED"], v["HOOKSABOVE"]+"/hooks", filepath.Dir(v["NOEXEC"]), evil, forbidden, via)
 }
 
 func freePort(t *testing.T) int {

@@ -58,5 +58,9 @@ void own_directory(void);
 // The name of the running attempt.
 extern const char *current;
 
+// Kills and reaps a child. A fork that failed gave no child: its -1 would mean
+// everybody, and a control run has no namespace around it.
+void end_child(pid_t child);
+
 // The content of one file becomes that of another, made executable.
 void copy_file(const char *from, const char *to);

@@ -166,8 +166,7 @@ static void race(void (*change)(int), const char *path) {
 			change(i & 1);
 	for (int i = 0; i < 80 && access("ran-evil", F_OK); i++)
 		try_path(path);
-	kill(other, SIGKILL);
-	waitpid(other, NULL, 0);
+	end_child(other);
 	end();
 }
 
@@ -247,8 +246,7 @@ static void race_on_argument(void) {
 	char *argv[] = {"good", argument, NULL};
 	for (int i = 0; i < 80 && access("ran-with-evil", F_OK); i++)
 		try_exec(given("GOOD"), argv);
-	kill(other, SIGKILL);
-	waitpid(other, NULL, 0);
+	end_child(other);
 	end();
 }
 

@@ -7,12 +7,14 @@
 #include <linux/seccomp.h>
 #include <linux/filter.h>
 #include <linux/userfaultfd.h>
-#include <sys/io.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#ifdef __x86_64__
+#include <sys/io.h>
+#endif
 
 // A ring makes system calls that no filter sees. This one connects to a socket
 // and sends.

@@ -94,6 +94,13 @@ void copy_file(const char *from, const char *to) {
 	close(out);
 }
 
+void end_child(pid_t child) {
+	if (child > 1) {
+		kill(child, SIGKILL);
+		waitpid(child, NULL, 0);
+	}
+}
+
 static void (*find(const char *name))(void) {
 	const struct attempt *all[] = {process_attempts, namespace_attempts, kernel_attempts, file_attempts, place_attempts,
 		exec_attempts, network_attempts, unix_attempts, exhaust_attempts};
@@ -107,8 +114,11 @@ static void (*find(const char *name))(void) {
 // start_target makes a process of the same user that is no child of the attempt.
 static void start_target(void) {
 	target = fork();
+	if (target < 0)
+		_exit(1);
 	if (target)
 		return;
+	setpgid(0, 0);
 	strcpy(target_memory, TARGET_SECRET);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (;;)
@@ -127,8 +137,7 @@ static void end_target(void) {
 		gained("the target can open nothing");
 	if (!sched_getaffinity(target, sizeof cpus, &cpus) && CPU_COUNT(&cpus) == 1 && sysconf(_SC_NPROCESSORS_ONLN) > 1)
 		gained("the target runs on one processor only");
-	kill(target, SIGKILL);
-	waitpid(target, NULL, 0);
+	end_child(target);
 	target = 0;
 }
 
@@ -144,9 +153,9 @@ static void await(pid_t pid, int seconds) {
 		nanosleep(&tick, NULL);
 	}
 	dprintf(1, "%s\tended\tby impatience\n", current);
-	kill(-pid, SIGKILL);
-	kill(pid, SIGKILL);
-	waitpid(pid, &status, 0);
+	if (pid > 1)
+		kill(-pid, SIGKILL);
+	end_child(pid);
 }
 
 int main(int argc, char **argv) {
@@ -166,6 +175,8 @@ int main(int argc, char **argv) {
 		if (control)
 			start_target();
 		pid_t pid = fork();
+		if (pid < 0)
+			return 1;
 		if (!pid) {
 			setpgid(0, 0);
 			run();

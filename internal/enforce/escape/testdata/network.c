@@ -97,6 +97,46 @@ static void send_all_ways(struct sockaddr_in to) {
 static void udp_loopback(void) { send_all_ways(loopback("UDP")); }
 static void udp_outward(void) { send_all_ways(outward("UDP")); }
 
+// A policy has the governor dial one port from the host's network, and hand
+// over the connection. It must not be good for anything else.
+static int by_governor(void) {
+	struct sockaddr_in to = outward("VIA");
+	int s = socket(AF_INET, SOCK_STREAM, 0);
+	if (connect(s, (void *)&to, sizeof to))
+		failed("connect to what is allowed");
+	return s;
+}
+
+static void via_udp(void) {
+	struct sockaddr_in to = outward("VIA");
+	connect_to(socket(AF_INET, SOCK_DGRAM, 0), to);
+	send_all_ways(to);
+}
+
+static void via_again(void) {
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	struct sockaddr_in to = outward("TCP");
+	int s = by_governor();
+	shutdown(s, SHUT_RDWR);
+	if (connect(s, &none, sizeof none))
+		failed("connect to nothing");
+	connect_to(s, to);
+}
+
+static void via_listen(void) {
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	struct sockaddr_in any = {.sin_family = AF_INET}, at;
+	socklen_t size = sizeof at;
+	int s = by_governor();
+	shutdown(s, SHUT_RDWR);
+	connect(s, &none, sizeof none);
+	bind(s, (void *)&any, sizeof any);
+	if (listen(s, 1))
+		return failed("listen");
+	getsockname(s, (void *)&at, &size);
+	gained("port %d of the host", ntohs(at.sin_port));
+}
+
 // Names are asked for by UDP and TCP on port 53, at the host's stub or its
 // own loopback, wherever resolv.conf says.
 static void dns(void) {
@@ -240,7 +280,7 @@ static void race_on_address(void) {
 
 const struct attempt network_attempts[] = {
 	{"tcp-loopback", tcp_loopback}, {"tcp-outward", tcp_outward}, {"mptcp", mptcp}, {"tcp6", tcp6}, {"tcp-mapped", tcp_mapped},
-	{"fast-open", fast_open}, {"fast-open-option", fast_open_option}, {"udp-loopback", udp_loopback}, {"udp-outward", udp_outward}, {"udp-connected", udp_connected},
+	{"fast-open", fast_open}, {"fast-open-option", fast_open_option}, {"udp-loopback", udp_loopback}, {"udp-outward", udp_outward}, {"udp-connected", udp_connected}, {"via-udp", via_udp}, {"via-again", via_again}, {"via-listen", via_listen},
 	{"dns", dns}, {"raw", raw}, {"packet", packet}, {"icmp", icmp},
 	{"netlink", netlink}, {"netlink-others", netlink_others}, {"vsock", vsock}, {"families", families}, {"race-on-address", race_on_address},
 	{0},

@@ -156,6 +156,23 @@ static void leave_setuid(void) {
 	}
 }
 
+static void leave_setgid(void) {
+	own_directory();
+	copy_file("/proc/self/exe", "program");
+	struct stat st;
+	if (chmod("program", 02755) || stat("program", &st) || !(st.st_mode & S_ISGID))
+		return failed("chmod");
+	gained("a program of the group");
+}
+
+// The caller's file was given to be read.
+static void change_stdin(void) {
+	struct stat st;
+	if (fchmod(0, 0666) || fstat(0, &st) || (st.st_mode & 0777) != 0666)
+		return failed("fchmod");
+	gained("the mode of a file that was given to be read");
+}
+
 static void leave_capable(void) {
 	own_directory();
 	copy_file("/proc/self/exe", "program");
@@ -246,7 +263,7 @@ static void gift(void) {
 const struct attempt place_attempts[] = {
 	{"read-state", read_state}, {"write-state", write_state}, {"order", order}, {"take-over-state", take_over_state}, {"take-over-hooks", take_over_hooks},
 	{"take-over-policy", take_over_policy}, {"change-policy", change_policy}, {"change-binary", change_binary},
-	{"leave-setuid", leave_setuid}, {"leave-capable", leave_capable}, {"run-setuid", run_setuid}, {"am-i-another", am_i_another},
+	{"leave-setuid", leave_setuid}, {"leave-setgid", leave_setgid}, {"change-stdin", change_stdin}, {"leave-capable", leave_capable}, {"run-setuid", run_setuid}, {"am-i-another", am_i_another},
 	{"run-capable", run_capable}, {"am-i-capable", am_i_capable}, {"become-another", become_another}, {"inherited", inherited}, {"gift", gift},
 	{0},
 };

@@ -6,7 +6,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <sys/user.h>
 #include <termios.h>
 
 // beat counts in a file for as long as it lives, whatever happens to others.
@@ -72,10 +71,16 @@ static void running_away(void) {
 // A signal takes effect when its target runs, not before.
 static void let_it_run(void) { usleep(50000); }
 
+// threads is how many numbers from a target's on may be its threads. A target
+// of a control run has one: the next numbers are those of strangers.
+static int threads(void) { return contained() ? 5 : 1; }
+
 static void signal_all(int sig) {
 	for (const pid_t *p = targets(); *p; p++) {
 		kill(*p, sig);
-		for (int tid = *p; tid < *p + 5; tid++) {
+		for (int tid = *p; tid < *p + threads(); tid++) {
+			if (tid == getpid())
+				continue;
 			syscall(SYS_tgkill, *p, tid, sig);
 			syscall(SYS_tkill, tid, sig);
 		}
@@ -150,13 +155,13 @@ static void trace_child(void) {
 	}
 	int status;
 	waitpid(child, &status, WUNTRACED);
-	struct user_regs_struct regs;
-	if (!ptrace(PTRACE_GETREGS, child, 0, &regs))
+	char registers[4096];
+	struct iovec set = {registers, sizeof registers};
+	if (!ptrace(PTRACE_GETREGSET, child, 1 /* NT_PRSTATUS */, &set))
 		gained("the registers of a child");
 	else
 		failed("ptrace");
-	kill(child, SIGKILL);
-	waitpid(child, &status, 0);
+	end_child(child);
 }
 
 // Where a program that is not relocated begins, and the target of a control run.
@@ -239,7 +244,7 @@ static void limit_guard(void) {
 // A guard that runs last lets a busy workload run past its deadline.
 static void starve_guard(void) {
 	for (const pid_t *p = targets(); *p; p++)
-		for (pid_t tid = *p; tid < *p + 6; tid++) {
+		for (pid_t tid = *p; tid < *p + threads(); tid++) {
 			if (tid == getpid())
 				continue;
 			struct sched_param zero = {0};
