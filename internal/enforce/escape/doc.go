@@ -9,4 +9,10 @@
 // harm the host; the row then says why.
 //
 // It does not attack single packages: see their own tests.
+//
+// The suite uses up processes and sends signals to all it can reach, and its
+// control runs do so ungoverned. Until each of those is known to be harmless to
+// what else runs on a machine, it is asked for by name:
+//
+//	go test -tags escape ./internal/enforce/escape
 package escape
