@@ -151,6 +151,7 @@ func TestNormalEndIsNoLoss(t *testing.T) {
 		for range 20 {
 			w.expect("around the end", "")
 		}
+		<-w.ended // before the clean-up waits for the guard, too
 	})
 }
 
