@@ -100,7 +100,7 @@ func withoutGuard(t *testing.T, user *syscall.Credential) (map[string]string, to
 	s := newStage(t, user)
 	s.pretend()
 	all := tell("")
-	for _, how := range []control{plain, apart, unlucky} {
+	for _, how := range []control{plain, separate, unlucky} {
 		var names []string
 		for _, a := range attempts {
 			if a.of(s) == how {

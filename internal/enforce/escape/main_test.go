@@ -3,15 +3,12 @@
 package escape
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -26,8 +23,15 @@ var marked = fmt.Sprintf("WRIT_ESCAPE_TEST=%d", os.Getpid())
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
-	if os.Geteuid() == 0 && os.Getenv(apartEnv) == "" {
-		return again()
+	switch os.Getenv(stageEnv) {
+	case "":
+		return apart()
+	case "init":
+		return initialise()
+	}
+	if !isApart() {
+		fmt.Fprintln(os.Stderr, "escape: not in namespaces of their own, the attempts would harm others")
+		return 1
 	}
 	// Whatever outlives its parent becomes this process's child.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
@@ -47,25 +51,6 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	return m.Run()
-}
-
-const apartEnv = "WRIT_ESCAPE_APART"
-
-// again runs the tests in a mount namespace of their own: a /proc of the host's
-// that is mounted for one vanishes with them, whatever becomes of them.
-func again() int {
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), apartEnv+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	runtime.LockOSThread() // a parent dies with its thread
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		fmt.Fprintln(os.Stderr, "escape:", err)
-		return 1
-	}
-	return cmd.ProcessState.ExitCode()
 }
 
 // build makes writ, the attempts, and two programs that leave a mark.

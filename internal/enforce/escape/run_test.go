@@ -50,12 +50,12 @@ func tell(output string) told {
 type control int
 
 const (
-	_       control = iota
-	plain           // as the stage's user
-	apart           // in namespaces of its own, privileged in them: what it does there the host does not notice
-	alone           // the same, with a PID namespace
-	unlucky         // as an ordinary user, also where the stage is root's
-	nowhere         // not made: the row says why
+	_        control = iota
+	plain            // as the stage's user
+	separate         // in namespaces of its own, privileged in them: what it does there the host does not notice
+	alone            // the same, with a PID namespace
+	unlucky          // as an ordinary user, also where the stage is root's
+	nowhere          // not made: the row says why
 )
 
 // ungoverned makes the attempts without Writ.
@@ -73,7 +73,7 @@ func (s *stage) ungoverned(how control, names []string) told {
 	switch how {
 	case unlucky:
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: ordinary, Gid: ordinary}
-	case apart, alone:
+	case separate, alone:
 		cmd.Env = append(cmd.Env, "PRIVATE=1")
 		cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC
 		if how == alone {

@@ -97,11 +97,10 @@ func (s *stage) serve() {
 	if l, err := net.Listen("tcp6", "[::1]:0"); err == nil {
 		_, v["TCP6"], _ = net.SplitHostPort(servers.connections(l, nil).Addr().String())
 	}
-	if v["ADDRESS"] = ownAddress(); v["ADDRESS"] != "" {
-		servers.connections(net.Listen("tcp4", v["ADDRESS"]+":"+v["TCP"]))
-		servers.packets(net.ListenPacket("udp4", v["ADDRESS"]+":"+v["UDP"]))
-		servers.connections(net.Listen("tcp4", v["ADDRESS"]+":"+v["VIA"]))
-		servers.packets(net.ListenPacket("udp4", v["ADDRESS"]+":"+v["VIA"]))
+	v["ADDRESS"] = ownAddress
+	for _, port := range []string{v["TCP"], v["VIA"]} {
+		servers.connections(net.Listen("tcp4", ownAddress+":"+port))
+		servers.packets(net.ListenPacket("udp4", ownAddress+":"+port))
 	}
 	servers.connections(net.Listen("unix", v["STREAM"]))
 	servers.connections(net.Listen("unixpacket", v["PACKETS"]))
@@ -109,18 +108,6 @@ func (s *stage) serve() {
 	servers.connections(net.Listen("unix", v["ABSTRACT"]))
 	servers.packets(net.ListenPacket("unixgram", v["ABSTRACTDATAGRAM"]))
 	s.giveAway(filepath.Join(v["WORK"], "gift.sock"))
-}
-
-// ownAddress is one of this host's that is not loopback, or "". What is sent to
-// it does not leave the host.
-func ownAddress() string {
-	addresses, _ := net.InterfaceAddrs()
-	for _, a := range addresses {
-		if ip, ok := a.(*net.IPNet); ok && ip.IP.To4() != nil && ip.IP.IsGlobalUnicast() {
-			return ip.IP.String()
-		}
-	}
-	return ""
 }
 
 // giveAway hands a directory outside to everybody who connects to path.

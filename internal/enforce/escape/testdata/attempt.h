@@ -58,6 +58,10 @@ void own_directory(void);
 // The name of the running attempt.
 extern const char *current;
 
+// How often a race is run: in a control run until it is won, for that it can be
+// won is what the control has to show.
+int often(int times);
+
 // Kills and reaps a child. A fork that failed gave no child: its -1 would mean
 // everybody, and a control run has no namespace around it.
 void end_child(pid_t child);

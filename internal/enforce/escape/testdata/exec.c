@@ -164,7 +164,7 @@ static void race(void (*change)(int), const char *path) {
 	if (!other)
 		for (int i = 0;; i++)
 			change(i & 1);
-	for (int i = 0; i < 80 && access("ran-evil", F_OK); i++)
+	for (int i = 0; i < often(80) && access("ran-evil", F_OK); i++)
 		try_path(path);
 	end_child(other);
 	end();
@@ -244,7 +244,7 @@ static void race_on_argument(void) {
 		for (int i = 0;; i++)
 			swap_argument(i & 1);
 	char *argv[] = {"good", argument, NULL};
-	for (int i = 0; i < 80 && access("ran-with-evil", F_OK); i++)
+	for (int i = 0; i < often(80) && access("ran-with-evil", F_OK); i++)
 		try_exec(given("GOOD"), argv);
 	end_child(other);
 	end();

@@ -75,6 +75,8 @@ static void keys(void) {
 	char text[8];
 	if (key >= 0 && syscall(SYS_keyctl, 11 /* read */, key, text, sizeof text) == 1)
 		gained("a key in the keyring of the session");
+	if (key >= 0)
+		syscall(SYS_keyctl, 9 /* unlink */, key, -3);
 	if (syscall(SYS_keyctl, 0 /* get the ID of */, -4 /* the user's keyring */, 0) >= 0)
 		gained("the keyring of the user");
 }

@@ -22,7 +22,7 @@ static struct sockaddr_in loopback(const char *port) {
 	return (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(atoi(given(port))), .sin_addr = {htonl(INADDR_LOOPBACK)}};
 }
 
-// The host's own address in its network, which is not loopback.
+// An address of the test's that is not loopback.
 static struct sockaddr_in outward(const char *port) {
 	struct sockaddr_in a = loopback(port);
 	inet_pton(AF_INET, given("ADDRESS"), &a.sin_addr);
@@ -262,7 +262,7 @@ static void race_on_address(void) {
 	pthread_t thread;
 	pthread_create(&thread, NULL, swap, NULL);
 	int seen = 0;
-	for (int i = 0; i < 300 && !seen; i++) {
+	for (int i = 0; i < often(300) && !seen; i++) {
 		int s = socket(AF_INET, SOCK_STREAM, 0), c;
 		connect(s, (void *)&contended, sizeof contended);
 		close(s);
