@@ -110,7 +110,7 @@ var attempts = []attempt{
 	{name: "make-device", gain: "a device of its own", root: plain, user: nowhere, why: privileged},
 	{name: "settings", gain: "settings of the kernel: core_pattern, modprobe, sysrq", root: plain, user: plain},
 	{name: "kernel-memory", gain: "the kernel's memory", root: plain, user: plain, why: "what is open to everybody in /proc"},
-	{name: "proc-in-tree", gain: "all that, by the /proc of a tree in its directory", root: plain, user: plain},
+	{name: "proc-in-tree", gain: "all that, by the /proc of a tree in its directory", root: plain, user: plain, why: laid},
 	{name: "move-to-group", gain: "a control group that is not frozen", root: plain, user: nowhere, why: privileged},
 
 	// Writ's own places, and what could be left behind for others.

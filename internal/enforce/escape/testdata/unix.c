@@ -69,11 +69,15 @@ static void race(void) {
 	if (!other)
 		for (int i = 0;; i++)
 			memcpy(contended, &both[i & 1], sizeof own);
-	for (int i = 0; i < 300; i++) {
-		int s = socket(AF_UNIX, SOCK_STREAM, 0);
+	while (!*(volatile sa_family_t *)&contended->sun_family)
+		sched_yield();
+	for (int i = 0; i < often(300); i++) {
+		int s = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0), c;
 		if (!connect(s, (void *)contended, sizeof *contended))
 			send(s, current, strlen(current), MSG_NOSIGNAL);
 		close(s);
+		if ((c = accept(l, NULL, NULL)) >= 0)
+			close(c);
 	}
 	end_child(other);
 	failed("race");
