@@ -97,6 +97,10 @@ func Look(ctx context.Context) Report {
 	for _, f := range tryNamespaces(ctx) {
 		add(f)
 	}
+	if uid == 0 {
+		add(feature("looking into the guard", tryCapability(unix.CAP_SYS_PTRACE), "CAP_SYS_PTRACE", Feature{For: bothTiers,
+			Effect: "what is armed cannot be looked at from outside", Mend: "run with the capability; in a container, --cap-add SYS_PTRACE"}))
+	}
 	abi, err := landlockABI()
 	add(feature("Landlock", err, fmt.Sprintf("ABI %d", abi), Feature{For: bothTiers,
 		Effect: "files are only confined by mounts", Mend: "Linux 5.13 or later, with landlock in the lsm= kernel parameter"}))
@@ -187,6 +191,14 @@ func tryLock() error {
 	if err := unix.Prlimit(0, unix.RLIMIT_MEMLOCK, nil, &limit); err != nil {
 		return err
 	}
+	// A Go process reserves more than any usual limit.
+	if os.Geteuid() == 0 && tryCapability(unix.CAP_IPC_LOCK) == nil || limit.Cur == unix.RLIM_INFINITY {
+		return nil
+	}
+	return absent("the limit is %d bytes", limit.Cur)
+}
+
+func tryCapability(number uint) error {
 	status, err := fields("/proc/self/status")
 	if err != nil {
 		return err
@@ -195,11 +207,10 @@ func tryLock() error {
 	if _, err := fmt.Sscanf(status["CapEff"], "%x", &caps); err != nil {
 		return err
 	}
-	// A Go process reserves more than any usual limit.
-	if os.Geteuid() == 0 && caps&(1<<unix.CAP_IPC_LOCK) != 0 || limit.Cur == unix.RLIM_INFINITY {
-		return nil
+	if caps&(1<<number) == 0 {
+		return absent("capability %d is not held", number)
 	}
-	return absent("the limit is %d bytes", limit.Cur)
+	return nil
 }
 
 // tryCgroups makes a group, starts a process in it, freezes and kills it.

@@ -44,10 +44,21 @@ func tryNamespaces(ctx context.Context) []Feature {
 		if r.Text != "" {
 			err = &remote{r.Text, unix.Errno(r.Errno)}
 		}
-		list = append(list, feature(r.Name, err, "", Feature{For: bothTiers, Effect: "the workload cannot have a root of its own",
-			Mend: "Linux 5.12 or later; in a container, /proc must not be masked (podman run --security-opt unmask=ALL)"}))
+		list = append(list, feature(r.Name, err, "", needsOf[r.Name]))
 	}
 	return list
+}
+
+// Names of what the prober tries.
+const (
+	tryLoopback = "loopback"
+	tryRoot     = "a root of its own"
+)
+
+var needsOf = map[string]Feature{
+	tryLoopback: {For: bothTiers, Effect: "the workload has not even a network to itself", Mend: "in a container, --cap-add NET_ADMIN"},
+	tryRoot: {For: bothTiers, Effect: "the workload cannot have a root of its own",
+		Mend: "Linux 5.12 or later; in a container, /proc must not be masked (podman run --security-opt unmask=ALL)"},
 }
 
 // inNamespaces runs the prober in new namespaces.
@@ -92,8 +103,8 @@ func probeMain() {
 		return err == nil
 	}
 	if os.Args[0] == argProbe+" root" {
-		try("loopback", loopbackUp())
-		try("a root of its own", rootfs.Plan{UserNS: os.Geteuid() != 0}.Build())
+		try(tryLoopback, loopbackUp())
+		try(tryRoot, rootfs.Plan{UserNS: os.Geteuid() != 0}.Build())
 	}
 	if json.NewEncoder(os.Stdout).Encode(results) != nil {
 		os.Exit(1)

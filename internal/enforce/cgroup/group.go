@@ -65,11 +65,12 @@ func (h Host) Create(id string) (*Group, error) {
 	if err := os.Mkdir(g.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("making a control group: %w", err)
 	}
+	if parent == h.delegated() {
+		h.leave(parent)
+	}
 	// Not every host offers the controllers here; Limit sees what came of it.
 	for _, dir := range []string{parent, top, g.dir} {
-		for _, c := range []string{"+memory", "+pids"} {
-			_ = write(filepath.Join(dir, "cgroup.subtree_control"), c)
-		}
+		_ = enable(dir, "memory", "pids")
 	}
 	for _, dir := range []string{g.Guard(), g.Work()} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
@@ -79,6 +80,30 @@ func (h Host) Create(id string) (*Group, error) {
 	}
 	h.createOlder(g, id)
 	return g, nil
+}
+
+// enable lets the groups below dir have the controllers, as far as dir has them.
+func enable(dir string, controllers ...string) error {
+	var errs []error
+	for _, c := range controllers {
+		errs = append(errs, write(filepath.Join(dir, "cgroup.subtree_control"), "+"+c))
+	}
+	return errors.Join(errs...)
+}
+
+// leave moves this process from the delegated group into one below it: a group
+// that hands controllers on may hold no processes itself (cgroups(7), "no
+// internal processes"). Where others are in it too, or it has no controllers to
+// hand on, there are no limits to be had by this, and nothing else is lost.
+func (h Host) leave(delegated string) {
+	if h.V2.Own != delegated {
+		return
+	}
+	below := filepath.Join(delegated, "governor")
+	if err := os.Mkdir(below, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return
+	}
+	_ = write(filepath.Join(below, "cgroup.procs"), strconv.Itoa(os.Getpid()))
 }
 
 // createOlder makes version 1 groups for the controllers that version 2 does

@@ -114,20 +114,55 @@ func unescape(s string) string {
 }
 
 // parents lists the directories under which groups may be made, best first.
-// Root takes the top of what it sees, so that the place does not depend on
-// where Writ was started; an ordinary user has only what was delegated.
+// What a service manager delegated to this process comes before all else: what
+// it ends, it ends as a whole then, and nobody else makes groups there. Beyond
+// that, root takes the top of what it sees, so that the place does not depend
+// on where Writ was started; an ordinary user has its own group at most.
 func (h Host) parents() []string {
 	if h.V2 == nil {
 		return nil
 	}
 	var dirs []string
-	if os.Geteuid() == 0 {
+	if d := h.delegated(); d != "" {
+		dirs = append(dirs, d)
+	}
+	if os.Geteuid() == 0 && !slices.Contains(dirs, h.V2.Mount) {
 		dirs = append(dirs, h.V2.Mount)
 	}
 	if h.V2.Own != "" && !slices.Contains(dirs, h.V2.Own) {
 		dirs = append(dirs, h.V2.Own)
 	}
 	return dirs
+}
+
+// delegated gives the group that a service manager left to this process, or
+// "": its own, or the one around it, where systemd started the process in a
+// group below (DelegateSubgroup=). The mark is the one that systemd sets, see
+// https://systemd.io/CGROUP_DELEGATION/.
+func (h Host) delegated() string {
+	if h.V2.Own == "" || h.V2.Own == h.V2.Mount {
+		return ""
+	}
+	for _, dir := range []string{h.V2.Own, filepath.Dir(h.V2.Own)} {
+		if isDelegated(dir) {
+			return dir
+		}
+	}
+	return ""
+}
+
+func isDelegated(dir string) bool {
+	var s unix.Stat_t
+	if unix.Stat(dir, &s) != nil || int(s.Uid) != os.Geteuid() {
+		return false
+	}
+	for _, mark := range []string{"trusted.delegate", "user.delegate"} {
+		value := make([]byte, 8)
+		if n, err := unix.Getxattr(dir, mark, value); err == nil && string(value[:n]) == "1" {
+			return true
+		}
+	}
+	return false
 }
 
 // Writable gives the first directory under which this process may make groups

@@ -1,0 +1,165 @@
+//go:build linux
+
+package systemd
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// worker counts as long as it runs, and says where it runs.
+const worker = `#!/bin/sh
+cat /proc/self/cgroup > where
+trap 'echo stopped > stopped; exit 0' TERM
+n=0
+while :; do n=$((n+1)); echo $n > count; sleep 0.05; done
+`
+
+// aUser is who the unit of an ordinary user runs as.
+const aUser = "1717"
+
+// userManager is what user@.service is, without the login that it needs.
+const userManager = `[Service]
+User=` + aUser + `
+Group=` + aUser + `
+Type=notify
+ExecStart=/lib/systemd/systemd --user
+RuntimeDirectory=user-test
+RuntimeDirectoryMode=0700
+Environment=XDG_RUNTIME_DIR=/run/user-test HOME=/home/somebody DBUS_SESSION_BUS_ADDRESS=
+Delegate=pids memory
+KillMode=mixed
+`
+
+// files lays out what the machine has beside the host's files: the program,
+// the units as they are shipped, and two services to run by them.
+func files(t *testing.T) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("not root: a systemd of its own needs namespaces and mounts")
+	}
+	for _, need := range []string{manager, "/usr/bin/nsenter"} {
+		if _, err := os.Stat(need); err != nil {
+			t.Fatalf("%v: scripts/test installs the Debian packages systemd and util-linux", err)
+		}
+	}
+	dir, err := os.MkdirTemp("/var/tmp", "writ-systemd-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	root := filepath.Join(dir, "files")
+	put := func(path, content string, mode os.FileMode) {
+		t.Helper()
+		path = filepath.Join(root, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "machine"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for from, to := range map[string]string{"writ@.service": "etc/systemd/system", "user/writ@.service": "etc/systemd/user"} {
+		unit, err := os.ReadFile(filepath.Join("../../packaging/systemd", from))
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(filepath.Join(to, "writ@.service"), string(unit), 0o644)
+	}
+	put("etc/systemd/system/user-manager.service", userManager, 0o644)
+	for _, etc := range []string{"etc/writ/worker", "home/somebody/.config/writ/worker"} {
+		put(filepath.Join(etc, "command"), worker, 0o755)
+		put(filepath.Join(etc, "policy/sleep.cedar"), "// Nothing beyond the built-in policy.\n@id(\"none\")\nforbid (principal, action == Writ::Action::\"connect\", resource);\n", 0o644)
+	}
+	build := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(root, "usr/local/bin/writ"), "./cmd/writ")
+	build.Dir = "../.."
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building writ: %v\n%s", err, out)
+	}
+	return root
+}
+
+func TestUnits(t *testing.T) {
+	m := start(t, files(t))
+	t.Run("system", func(t *testing.T) {
+		m.tryUnit(t, service{
+			name: "writ@worker.service", group: "system.slice/system-writ.slice/writ@worker.service", work: "/var/lib/writ-work/worker", tier: "kernel",
+			ctl: func(argv ...string) []string { return append([]string{"systemctl"}, argv...) },
+		})
+	})
+	t.Run("user", func(t *testing.T) {
+		m.must(t, "/usr/sbin/useradd", "--uid", aUser, "--user-group", "--no-create-home", "--home-dir", "/home/somebody", "somebody")
+		m.must(t, "chown", "-R", aUser+":"+aUser, "/home/somebody")
+		if out, err := m.run("systemctl", "start", "user-manager"); err != nil {
+			status, _ := m.run("systemctl", "status", "-n50", "--no-pager", "user-manager")
+			t.Fatalf("starting the manager of a user: %v\n%s\n%s", err, out, status)
+		}
+		as := func(argv ...string) []string {
+			return append([]string{"setpriv", "--reuid", aUser, "--regid", aUser, "--clear-groups", "env", "HOME=/home/somebody", "XDG_RUNTIME_DIR=/run/user-test"}, argv...)
+		}
+		m.tryUnit(t, service{
+			name: "writ@worker.service", group: "system.slice/user-manager.service/app.slice/app-writ.slice/writ@worker.service",
+			work: "/home/somebody/.config/writ-work/worker", tier: "user",
+			ctl: func(argv ...string) []string { return as(append([]string{"systemctl", "--user"}, argv...)...) },
+		})
+	})
+}
+
+type service struct {
+	name, group, work, tier string
+	ctl                     func(argv ...string) []string
+}
+
+// tryUnit starts the unit, looks where its workload is, stops it, and then kills
+// its governor: each time nothing may be left.
+func (m *machine) tryUnit(t *testing.T, s service) {
+	begin := func() {
+		t.Helper()
+		m.must(t, "rm", "-rf", s.work+"/count", s.work+"/stopped")
+		if out, err := m.run(s.ctl("start", s.name)...); err != nil {
+			status, _ := m.run(s.ctl("status", "-n30", s.name)...)
+			t.Fatalf("starting: %v\n%s\n%s", err, out, status)
+		}
+		m.await(t, "the workload to count", func() bool {
+			if state, _ := m.run(s.ctl("is-active", s.name)...); strings.HasPrefix(state, "failed") {
+				status, _ := m.run(s.ctl("status", "-n30", s.name)...)
+				t.Fatalf("it failed:\n%s", status)
+			}
+			return m.read(s.work+"/count") != ""
+		}, s.ctl("status", "-n50", "--no-pager", s.name)...)
+	}
+	begin()
+	if n := m.processes(s.group + "/writ"); n < 2 {
+		groups, _ := m.run("systemd-cgls", "--no-pager")
+		t.Errorf("%d processes are below the unit's own group, not the guard and the workload:\n%s", n, groups)
+	}
+	m.must(t, s.ctl("stop", s.name)...)
+	if m.read(s.work+"/stopped") == "" {
+		t.Error("the workload did not get the signal to stop")
+	}
+	m.checkEmpty(t, s)
+
+	begin()
+	pid := strings.TrimSpace(m.must(t, s.ctl("show", "-p", "MainPID", "--value", s.name)...))
+	m.must(t, "kill", "-KILL", pid)
+	m.await(t, "the unit to fail", func() bool {
+		state, _ := m.run(s.ctl("is-active", s.name)...)
+		return !strings.HasPrefix(state, "active") && !strings.HasPrefix(state, "deactivating")
+	})
+	m.must(t, s.ctl("stop", s.name)...) // it would be started again
+	m.checkEmpty(t, s)
+}
+
+func (m *machine) checkEmpty(t *testing.T, s service) {
+	t.Helper()
+	if n := m.processes(s.group); n != 0 {
+		t.Errorf("%d processes are left", n)
+	}
+}
