@@ -11,14 +11,16 @@ import (
 
 	"github.com/writ-run/writ/internal/evidence/checkpoint"
 	"github.com/writ-run/writ/internal/evidence/verify"
+	"github.com/writ-run/writ/internal/evidence/verify/bundle"
 	"github.com/writ-run/writ/internal/evidence/verify/offline"
 	"github.com/writ-run/writ/internal/policy"
 )
 
-const usage = `writ-verify checks an evidence log of Writ, offline.
+const usage = `writ-verify checks evidence of Writ, offline: a bundle that ` + "`writ evidence export`" + `
+made, or a log.
 
 usage: writ-verify [--trust FILE | --key VKEY]... [--checkpoint FILE] [--open]
-                   [--no-replay] [-o table|json] DIR|FILE
+                   [--whole] [--no-replay] [-o table|json] BUNDLE|DIR|FILE
 
 DIR is a log directory, FILE a single segment. The answer is
   VALID         exit code 0   everything that can be checked was checked, and holds
@@ -28,10 +30,13 @@ DIR is a log directory, FILE a single segment. The answer is
   --trust FILE       verifier keys that you trust, one a line (a host's "trust" file)
   --key VKEY         one verifier key that you trust, as name+hash+key
   --checkpoint FILE  a signed checkpoint of the log from elsewhere, which it must continue
-  --open             the execution may still be running
+  --whole            of a bundle: take only executions from their beginning to their end
+  --open             of a log: the execution may still be running
   --no-replay        do not decide the recorded inputs again
   -o table|json      how to answer
-  --version          print the digest of the engine that replays
+  --version          print the digests of this verifier and of the engine that replays
+
+What it could not check on what it was given, it says as "not checked".
 `
 
 // Exit codes.
@@ -46,6 +51,7 @@ type arguments struct {
 	trust      []string
 	checkpoint []byte
 	open       bool
+	whole      bool
 	noReplay   bool
 	output     string
 	version    bool
@@ -63,7 +69,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitUnverifiable
 	}
 	if a.version {
-		fmt.Fprintf(stdout, "writ-verify, engine %s\n", policy.EngineDigest())
+		fmt.Fprintf(stdout, "writ-verify %s, engine %s\n", bundle.Verifier(), policy.EngineDigest())
 		return exitValid
 	}
 	opts := offline.Options(a.trust)
@@ -71,18 +77,41 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if a.noReplay {
 		opts.Load = nil
 	}
-	result := verify.Log(a.path, opts)
-	if err := write(stdout, a, result); err != nil {
+	verdict, err := judge(stdout, a, opts)
+	if err != nil {
 		fmt.Fprintf(stderr, "writ-verify: writing the answer: %s\n", err)
 		return exitUnverifiable
 	}
-	switch result.Verdict {
+	switch verdict {
 	case verify.Valid:
 		return exitValid
 	case verify.Invalid:
 		return exitInvalid
 	}
 	return exitUnverifiable
+}
+
+// judge judges what is at the path and writes the answer.
+func judge(out io.Writer, a arguments, opts verify.Options) (verify.Verdict, error) {
+	if bundle.Is(a.path) {
+		r := bundle.Verify(a.path, bundle.Options{Log: opts, Whole: a.whole})
+		if a.output == "json" {
+			return r.Verdict, writeJSON(out, r)
+		}
+		return r.Verdict, writeBundle(out, a.path, r)
+	}
+	r := verify.Log(a.path, opts)
+	if a.output == "json" {
+		return r.Verdict, writeJSON(out, r)
+	}
+	return r.Verdict, writeTable(out, a.path, r)
+}
+
+func writeJSON(out io.Writer, r any) error {
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(r)
 }
 
 func parse(args []string) (arguments, error) {
@@ -115,6 +144,7 @@ func parse(args []string) (arguments, error) {
 		return err
 	})
 	set.BoolVar(&a.open, "open", false, "")
+	set.BoolVar(&a.whole, "whole", false, "")
 	set.BoolVar(&a.noReplay, "no-replay", false, "")
 	set.BoolVar(&a.version, "version", false, "")
 	set.StringVar(&a.output, "o", "table", "")
@@ -139,20 +169,10 @@ func parse(args []string) (arguments, error) {
 	case a.version:
 		return a, nil
 	case len(paths) == 0:
-		return a, errors.New("no log given")
+		return a, errors.New("no bundle and no log given")
 	case len(paths) > 1:
-		return a, errors.New("more than one log given")
+		return a, errors.New("more than one bundle or log given")
 	}
 	a.path = paths[0]
 	return a, nil
-}
-
-func write(out io.Writer, a arguments, r verify.Result) error {
-	if a.output == "json" {
-		enc := json.NewEncoder(out)
-		enc.SetIndent("", "  ")
-		enc.SetEscapeHTML(false)
-		return enc.Encode(r)
-	}
-	return writeTable(out, a.path, r)
 }

@@ -106,6 +106,9 @@ func TestTableShowsNoControlCharacters(t *testing.T) {
 	}
 }
 
+// mostBytes bounds the command, symbols included: it is to be read and carried.
+const mostBytes = 16 << 20
+
 // TestNoNetwork builds the command and looks into it: nothing that opens a
 // socket, resolves a name or starts a program is linked in.
 func TestNoNetwork(t *testing.T) {
@@ -113,7 +116,9 @@ func TestNoNetwork(t *testing.T) {
 	scan := func(source string) []string {
 		t.Helper()
 		binary := filepath.Join(t.TempDir(), "binary")
-		if out, err := exec.Command("go", "build", "-o", binary, source).CombinedOutput(); err != nil {
+		build := exec.Command("go", "build", "-trimpath", "-o", binary, source)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		f, err := elf.Open(binary)
@@ -121,6 +126,12 @@ func TestNoNetwork(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
+		if f.Section(".interp") != nil {
+			t.Errorf("%s is not static", source)
+		}
+		if info, err := os.Stat(binary); err != nil || info.Size() > mostBytes {
+			t.Errorf("%s has %d bytes, it may have %d", source, info.Size(), mostBytes)
+		}
 		symbols, err := f.Symbols()
 		if err != nil {
 			t.Fatal(err)
@@ -161,6 +172,8 @@ func TestImports(t *testing.T) {
 		"record":         {own + "model"},
 		"replay":         {own + "model", own + "core", own + "evidence/canon", own + "evidence/record"},
 		"verify":         {own + "model", own + "evidence/canon", own + "evidence/checkpoint", own + "evidence/replay", own + "evidence/segment"},
+		"archive":        {own + "model"},
+		"verify/bundle":  {own + "model", own + "keys", own + "policy", own + "evidence/archive", own + "evidence/canon", own + "evidence/checkpoint", own + "evidence/record", own + "evidence/replay", own + "evidence/segment", own + "evidence/verify", own + "evidence/verify/offline"},
 		"verify/offline": {own + "model", own + "core", own + "evidence/verify", own + "grant", own + "keys", own + "policy"},
 	}
 	for name, may := range allowed {

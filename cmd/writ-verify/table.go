@@ -5,75 +5,153 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/writ-run/writ/internal/evidence/verify"
+	"github.com/writ-run/writ/internal/evidence/verify/bundle"
 )
 
-// writeTable writes the answer for people. Texts out of the log are quoted: it
-// may be anybody's.
-func writeTable(out io.Writer, path string, r verify.Result) error {
-	var b bytes.Buffer
-	row := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "  %-12s %s\n", name, fmt.Sprintf(format, args...))
+// table is an answer for people. Texts out of the evidence are quoted: it may be
+// anybody's.
+type table struct{ bytes.Buffer }
+
+func (t *table) row(name, format string, args ...any) {
+	fmt.Fprintf(t, "  %-12s %s\n", name, fmt.Sprintf(format, args...))
+}
+
+func (t *table) rows(name string, texts []string) {
+	for _, text := range texts {
+		t.row(name, "%s", plain(text))
 	}
-	fmt.Fprintln(&b, r.Verdict)
+}
+
+// writeTable writes the answer about a log.
+func writeTable(out io.Writer, path string, r verify.Result) error {
+	var t table
+	fmt.Fprintln(&t, r.Verdict)
+	t.flaw(r)
+	t.row("log", "%s", plain(filepath.Clean(path)))
+	t.log(r)
+	t.rows("not checked", r.NotChecked)
+	t.fix(r.Verdict, r.Keys)
+	_, err := out.Write(t.Bytes())
+	return err
+}
+
+// writeBundle writes the answer about a bundle.
+func writeBundle(out io.Writer, path string, r bundle.Result) error {
+	var t table
+	fmt.Fprint(&t, r.Verdict)
+	for _, e := range r.Executions {
+		if e.About.First > 0 {
+			fmt.Fprint(&t, ", for the records that it holds: it is partial")
+			break
+		}
+	}
+	fmt.Fprintln(&t)
 	if r.Verdict == verify.Invalid {
-		row("record", "%d", *r.Index)
-		row("reason", "%s: %s", r.Reason, plain(r.Detail))
+		t.row("reason", "%s: %s", r.Reason, plain(r.Detail))
+		if r.Member != "" {
+			t.row("member", "%s", plain(r.Member))
+		}
+		if r.Index != nil {
+			t.row("record", "%d", *r.Index)
+		}
+	}
+	t.rows("missing", r.Missing)
+	t.row("bundle", "%s", plain(filepath.Clean(path)))
+	if c := r.Custody; c != nil {
+		t.row("exported", "%s by %s on %s with %s", plain(c.Time), plain(c.Operator), plain(c.Host), plain(c.Tool))
+		t.row("asked for", "%s", plain(strings.Join(c.Asked, " ")))
+		t.row("signed by", "%s", plain(string(c.By)))
+	}
+	var keys []verify.Key
+	for _, e := range r.Executions {
+		fmt.Fprintln(&t)
+		fmt.Fprintf(&t, "%s: %s\n", e.About.Execution, e.Log.Verdict)
+		t.flaw(e.Log)
+		t.log(e.Log)
+		if e.Erasures > 0 {
+			t.row("erased", "by %d signed statements", e.Erasures)
+		}
+		if e.Openings > 0 {
+			t.row("openings", "%d, each of a commitment in the log", e.Openings)
+		}
+		keys = append(keys, e.Log.Keys...)
+	}
+	fmt.Fprintln(&t)
+	t.rows("not checked", r.NotChecked)
+	t.rows("note", r.Notes)
+	t.fix(r.Verdict, keys)
+	_, err := out.Write(t.Bytes())
+	return err
+}
+
+// flaw adds what is wrong with a log, or missing.
+func (t *table) flaw(r verify.Result) {
+	if r.Verdict == verify.Invalid {
+		t.row("record", "%d", *r.Index)
+		t.row("reason", "%s: %s", r.Reason, plain(r.Detail))
 		place := r.Segment
 		if r.Offset != nil {
 			place += ", byte " + strconv.FormatInt(*r.Offset, 10)
 		}
 		if r.Segment != "" {
-			row("place", "%s", plain(place))
+			t.row("place", "%s", plain(place))
 		}
 	}
-	for _, m := range r.Missing {
-		row("missing", "%s", plain(m))
-	}
+	t.rows("missing", r.Missing)
 	if r.Difference != nil {
-		row("recorded", "%s", r.Difference.Recorded)
-		row("replayed", "%s", r.Difference.Replayed)
+		t.row("recorded", "%s", r.Difference.Recorded)
+		t.row("replayed", "%s", r.Difference.Replayed)
 	}
-	row("log", "%s", plain(filepath.Clean(path)))
+}
+
+// log adds what was found in a log.
+func (t *table) log(r verify.Result) {
 	if r.Execution != "" {
-		row("execution", "%s", r.Execution)
+		t.row("execution", "%s", r.Execution)
 	}
-	row("records", "%d under %d checkpoints", r.Records, r.Checkpoints)
+	if r.First > 0 {
+		t.row("records", "%d to %d, under %d checkpoints", r.First, max(r.Records, 1)-1, r.Checkpoints)
+	} else {
+		t.row("records", "%d under %d checkpoints", r.Records, r.Checkpoints)
+	}
 	if r.Checkpoints > 0 {
-		row("root", "%s", r.Root)
+		t.row("root", "%s", r.Root)
 	}
 	if r.Phase != 0 {
-		row("phase", "%s", r.Phase)
+		t.row("phase", "%s", r.Phase)
 	}
-	row("leases", "%d", r.Leases)
-	row("actions", "%d allowed", r.Actions)
+	t.row("leases", "%d", r.Leases)
+	t.row("actions", "%d allowed", r.Actions)
 	if r.FirstWall != 0 {
-		row("from", "%s", time.Unix(0, r.FirstWall).UTC().Format(time.RFC3339Nano))
-		row("until", "%s", time.Unix(0, r.LastWall).UTC().Format(time.RFC3339Nano))
+		t.row("from", "%s", time.Unix(0, r.FirstWall).UTC().Format(time.RFC3339Nano))
+		t.row("until", "%s", time.Unix(0, r.LastWall).UTC().Format(time.RFC3339Nano))
 	}
-	untrusted := false
 	for _, k := range r.Keys {
 		trust := "trusted"
 		if !k.Trusted {
-			trust, untrusted = "not trusted", true
+			trust = "not trusted"
 		}
-		row(k.Role+" key", "%s (%s)", plain(k.Verifier), trust)
+		t.row(k.Role+" key", "%s (%s)", plain(k.Verifier), trust)
 	}
 	for _, e := range r.Engines {
-		row("engine", "%s", e)
+		t.row("engine", "%s", e)
 	}
-	row("replayed", "%t", r.Replayed)
-	for _, n := range r.Notes {
-		row("note", "%s", plain(n))
+	t.row("replayed", "%t", r.Replayed)
+	t.rows("note", r.Notes)
+}
+
+// fix says what to do about keys that are not trusted.
+func (t *table) fix(v verify.Verdict, keys []verify.Key) {
+	untrusted := slices.ContainsFunc(keys, func(k verify.Key) bool { return !k.Trusted })
+	if untrusted && v == verify.Unverifiable {
+		t.row("fix", "get the host's keys by a way you trust, and give them with --trust FILE or --key VKEY")
 	}
-	if untrusted && r.Verdict == verify.Unverifiable {
-		row("fix", "get the host's keys by a way you trust, and give them with --trust FILE or --key VKEY")
-	}
-	_, err := out.Write(b.Bytes())
-	return err
 }
 
 // plain shows a text as it is if that is harmless on a terminal, else quoted.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/writ-run/writ/internal/evidence/log"
 	"github.com/writ-run/writ/internal/evidence/verify"
+	"github.com/writ-run/writ/internal/evidence/verify/bundle"
 	"github.com/writ-run/writ/internal/evidence/verify/offline"
 	"github.com/writ-run/writ/internal/model"
 	"github.com/writ-run/writ/internal/problem"
@@ -20,12 +21,12 @@ import (
 
 // evidenceCommand holds what is about evidence.
 func (a *app) evidenceCommand() *cobra.Command {
-	c := group("evidence", "Verify and show evidence", a.evidenceVerifyCommand(), a.evidenceShowCommand())
-	c.Long = `Verify and show evidence.
+	c := group("evidence", "Verify, show and export evidence", a.evidenceVerifyCommand(), a.evidenceShowCommand(), a.evidenceExportCommand())
+	c.Long = `Verify, show and export evidence.
 
 Every execution has a log of its own, append-only and signed: what came in, what
 was decided and what was done, with the policies and the grant it rests on.
-Whoever trusts neither this program nor this machine takes a copy of the log to
+Whoever trusts neither this program nor this machine takes an export of it to
 another one and runs writ-verify there.`
 	return c
 }
@@ -110,7 +111,7 @@ func (a *app) evidenceVerifyCommand() *cobra.Command {
 		trust string
 	)
 	cmd := &cobra.Command{
-		Use:   "verify ID|DIR",
+		Use:   "verify ID|DIR|BUNDLE",
 		Short: "Judge whether evidence can be relied on",
 		Long: `Judge whether an evidence log can be relied on: signatures, order, completeness,
 the lease chain, and every decision and effect, replayed byte for byte.
@@ -119,10 +120,14 @@ The answer is VALID (exit code 0), INVALID with the first bad record (1), or
 UNVERIFIABLE with what is missing (2). A log that its governor still writes is
 judged as far as it goes.`,
 		Example: `  writ evidence verify last
-  writ evidence verify /mnt/copy/log --trust host.trust`,
-		Args:              exactly("the ID of an execution, or the directory of a log", 1, 1),
+  writ evidence verify /mnt/copy/log --trust host.trust
+  writ evidence verify case-17.tar --trust host.trust`,
+		Args:              exactly("the ID of an execution, the directory of a log, or an evidence bundle", 1, 1),
 		ValidArgsFunction: a.completeIDs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if bundle.Is(args[0]) {
+				return a.verifyBundle(f, args[0], trust)
+			}
 			e, err := a.evidenceOf(cmd.Context(), args[0], trust)
 			if err != nil {
 				return err
@@ -190,6 +195,9 @@ func verdictRows(e evidenceLog, r verify.Result) [][]cell {
 		add(k.Role+" key", "%s (%s)", k.Verifier, trusted)
 	}
 	add("replayed", "%s", map[bool]string{true: "every decision and effect, without a difference", false: "no"}[r.Replayed])
+	for _, n := range r.NotChecked {
+		add("not checked", "%s", n)
+	}
 	for _, n := range r.Notes {
 		add("note", "%s", n)
 	}

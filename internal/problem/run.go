@@ -95,6 +95,8 @@ var records = area{
 			Fix: "keep a copy of the log as it is, and compare it with the signed checkpoint in the state directory's checkpoints folder and with your backups"},
 		{Code: "evidence_unverifiable", Title: "the evidence cannot be judged", Status: http.StatusUnprocessableEntity, Exit: 2,
 			Why: "something is missing that the judgement needs, such as a trusted key", Fix: "give the trust file of the host that wrote it: `writ evidence verify DIR --trust FILE`"},
+		{Code: "nothing_to_export", Title: "there is no evidence to export", Status: http.StatusNotFound,
+			Why: "an empty bundle would look like a proof that nothing happened", Fix: "`writ ps -a` lists the executions; choose others, or an earlier --since"},
 		{Code: "no_such_record", Title: "there is no such record", Status: http.StatusNotFound,
 			Why: "the log is shorter", Fix: "`writ events ID` lists the records with their numbers"},
 		{Code: "replay_differs", Title: "the replay differs from the record", Status: http.StatusUnprocessableEntity,

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"slices"
 
 	"github.com/transparency-dev/merkle/compact"
@@ -35,14 +36,44 @@ func LeafHash(leaf, scratch []byte) (hash model.Digest, next []byte) {
 type Tree struct{ edge *compact.Range }
 
 // Append adds one leaf by its hash.
-func (t *Tree) Append(leaf model.Digest) {
+func (t *Tree) Append(leaf model.Digest) { t.AppendVisit(leaf, nil) }
+
+// AppendVisit is Append, and calls visit with each node of the tree that is
+// whole from then on: the leaf, and those above it that it completes.
+func (t *Tree) AppendVisit(leaf model.Digest, visit func(id compact.NodeID, hash []byte)) {
 	if t.edge == nil {
 		t.edge = factory.NewEmptyRange(0)
 	}
 	// Appending one leaf to a range that starts at 0 cannot fail.
-	if err := t.edge.Append(slices.Clone(leaf[:]), nil); err != nil {
+	if err := t.edge.Append(slices.Clone(leaf[:]), visit); err != nil {
 		panic("checkpoint: " + err.Error())
 	}
+}
+
+// Edge returns the roots of the whole trees that the tree consists of, the
+// largest first: all that TreeOf needs to go on from here.
+func (t *Tree) Edge() []model.Digest {
+	if t.edge == nil {
+		return nil
+	}
+	var edge []model.Digest
+	for _, h := range t.edge.Hashes() {
+		edge = append(edge, model.Digest(h))
+	}
+	return edge
+}
+
+// TreeOf returns the tree of the given size that has the edge.
+func TreeOf(size uint64, edge []model.Digest) (Tree, error) {
+	hashes := make([][]byte, len(edge))
+	for i := range edge {
+		hashes[i] = slices.Clone(edge[i][:])
+	}
+	r, err := factory.NewRange(0, size, hashes)
+	if err != nil {
+		return Tree{}, fmt.Errorf("making a tree of %d records: %w", size, err)
+	}
+	return Tree{r}, nil
 }
 
 // Size returns how many leaves the tree has.

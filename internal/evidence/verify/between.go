@@ -127,7 +127,7 @@ func (s *story) heartbeat(index uint64, at moment, body []byte) *flaw {
 	switch {
 	case err != nil:
 		return flawAt(index, NotCanonical, "%s", err)
-	case h.Lease != s.lease.seq:
+	case h.Lease != s.lease.seq && (s.lease.known || !s.joined):
 		return flawAt(index, BadHeartbeat, "it names lease %d, the last is %d", h.Lease, s.lease.seq)
 	case h.Every <= 0:
 		return flawAt(index, BadHeartbeat, "it promises nothing")
@@ -141,7 +141,7 @@ func (s *story) outage(index uint64, body []byte) *flaw {
 	switch {
 	case err != nil:
 		return flawAt(index, NotCanonical, "%s", err)
-	case index == 0 || o.LastSeq != index-1 || o.FromWall != s.last.wall:
+	case index == 0 || o.LastSeq != index-1 || s.begun && o.FromWall != s.last.wall:
 		return flawAt(index, BadOutage, "it starts at record %d of %d, the record before it is %d of %d", o.LastSeq, o.FromWall, index-1, s.last.wall)
 	}
 	return nil

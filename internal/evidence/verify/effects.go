@@ -21,6 +21,7 @@ var following = map[model.Phase][]model.Phase{
 
 // leaseEnd is the last lease of the chain.
 type leaseEnd struct {
+	known  bool
 	seq    uint64
 	digest model.Digest
 }
@@ -29,7 +30,11 @@ type leaseEnd struct {
 func (s *story) effect(index uint64, kind model.RecordKind, body []byte) *flaw {
 	e := replay.EffectOf(kind, body)
 	of := model.EffectKind(canon.Uint(canon.Find(e, effectKind)))
-	if n := canon.Uint(canon.Find(e, effectNumber)); n != s.effects+1 {
+	n := canon.Uint(canon.Find(e, effectNumber))
+	if s.joined && s.effects == 0 && n > 0 {
+		s.effects = n - 1
+	}
+	if n != s.effects+1 {
 		return flawAt(index, BadEffect, "its number is %d, the one before is %d", n, s.effects)
 	}
 	s.effects++
@@ -75,7 +80,8 @@ func (s *story) decision(index uint64, of model.EffectKind, e []byte) *flaw {
 
 // enter checks a change of phase.
 func (s *story) enter(index uint64, p model.Phase) *flaw {
-	if !slices.Contains(following[s.phase], p) {
+	unknown := s.joined && s.phase == 0
+	if !unknown && !slices.Contains(following[s.phase], p) {
 		return flawAt(index, BadPhase, "%s cannot follow %s", p, s.phase)
 	}
 	s.phase = p
@@ -101,12 +107,14 @@ func (s *story) leased(index uint64, body []byte) *flaw {
 	}
 	bad := func(format string, args ...any) *flaw { return flawAt(index, BadLease, format, args...) }
 	terms, latest := s.submission.Settings, add(l.IssuedAt, s.submission.Settings.LeaseLength)
+	// Of a log without its beginning, the lease before the first is not there.
+	joins := s.joined && !s.lease.known && l.Seq > 1
 	switch {
 	case l.Execution != s.execution:
 		return bad("it is of %q", l.Execution)
-	case l.Seq != s.lease.seq+1:
+	case !joins && l.Seq != s.lease.seq+1:
 		return bad("its number is %d, the one before is %d", l.Seq, s.lease.seq)
-	case l.Previous != s.lease.digest:
+	case !joins && l.Previous != s.lease.digest:
 		return bad("it does not name the lease before it")
 	case l.Boot != s.submission.Boot:
 		return bad("it is of the boot %q", l.Boot)
@@ -116,14 +124,14 @@ func (s *story) leased(index uint64, body []byte) *flaw {
 		return bad("its deadline %d is not within the lease length, until %d", l.Deadline, latest)
 	case l.KillAt < l.Deadline || l.KillAt > add(l.Deadline, terms.KillGrace):
 		return bad("its kill time %d is not within the grace after %d", l.KillAt, l.Deadline)
-	case s.phase != model.Arming && s.phase != model.Running && s.phase != model.Paused:
+	case !(s.joined && s.phase == 0) && s.phase != model.Arming && s.phase != model.Running && s.phase != model.Paused:
 		return bad("an execution that is %s can have none", s.phase)
 	}
 	statement := model.Encode(*l)
 	if !ed25519.Verify(s.keys[roleGovernor].public, statement, signed.Signature) {
 		return flawAt(index, BadLeaseSign, "it is not signed by the governor's key")
 	}
-	s.lease = leaseEnd{l.Seq, model.DigestOf(statement)}
+	s.lease = leaseEnd{true, l.Seq, model.DigestOf(statement)}
 	return nil
 }
 

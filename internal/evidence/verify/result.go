@@ -54,6 +54,7 @@ const (
 	AfterEnd          = "after_end"           // a record behind the closing one
 	NotClosed         = "not_closed"          // the log ends without a closing record
 	BadGrant          = "bad_grant"           // the grant is not the operator's, or not for this execution
+	BadAnchor         = "bad_anchor"          // what a partial log is picked up at does not prove itself
 	ReplayDiffers     = "replay_differs"      // the core decides otherwise on the recorded inputs
 )
 
@@ -79,7 +80,12 @@ type Result struct {
 	// With Unverifiable.
 	Missing []string `json:"missing,omitempty"`
 
+	// What could not be checked on what was given, whatever the verdict: it
+	// holds for the rest.
+	NotChecked []string `json:"not_checked,omitempty"`
+
 	// What was read up to there.
+	First       uint64            `json:"first,omitempty"` // the log lacks the records before
 	Execution   model.ExecutionID `json:"execution,omitempty"`
 	Origin      string            `json:"origin,omitempty"`
 	Records     uint64            `json:"records"` // under a good checkpoint

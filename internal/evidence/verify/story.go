@@ -71,6 +71,8 @@ type story struct {
 	execution model.ExecutionID
 	next      uint64 // index of the next record whose meaning is checked
 
+	begun     bool // a record was read
+	joined    bool // the records before the first were not
 	last      moment
 	firstWall int64
 	boot      []byte
@@ -94,9 +96,13 @@ type story struct {
 
 func (s *story) init(w *walk) {
 	*s = story{walk: w, keys: map[string]key{}, artifacts: map[model.Digest][]byte{}, open: map[uint64]bool{}}
-	if w.opts.Load != nil {
+	s.joined = w.opts.Anchor != nil
+	switch {
+	case s.joined:
+		w.note("decisions and effects were not replayed: the inputs before are not there")
+	case w.opts.Load != nil:
 		s.replay = replay.New(w.opts.Load)
-	} else {
+	default:
 		w.note("decisions and effects were not replayed")
 	}
 }
@@ -170,10 +176,10 @@ func (s *story) record(index uint64, leaf []byte) *flaw {
 	if f != nil {
 		return f
 	}
-	if index == 0 {
+	if !s.begun {
 		s.firstWall = at.wall
 	}
-	s.last = at
+	s.last, s.begun = at, true
 	s.inStep = effect || kind == model.RecordInput
 	return nil
 }
@@ -185,11 +191,11 @@ func (s *story) dated(index uint64, kind model.RecordKind, at moment, leaf []byt
 	outage := kind == model.RecordOutage
 	same := bytes.Equal(boot, s.boot)
 	switch {
-	case index == 0 && len(boot) == 0:
+	case !s.begun && len(boot) == 0:
 		return flawAt(index, OtherBoot, "it names no boot")
-	case index > 0 && !same && !outage:
+	case s.begun && !same && !outage:
 		return flawAt(index, OtherBoot, "it is of the boot %q, the record before of %q", boot, s.boot)
-	case index > 0 && same && at.mono < s.last.mono:
+	case s.begun && same && at.mono < s.last.mono:
 		return flawAt(index, TimeBack, "%d ns after %d ns", at.mono, s.last.mono)
 	case s.promised != 0 && !outage && at.mono > s.promised:
 		return flawAt(index, Silence, "it comes %d ns after the heartbeat before promised it, with no outage recorded", at.mono-s.promised)
@@ -199,7 +205,7 @@ func (s *story) dated(index uint64, kind model.RecordKind, at moment, leaf []byt
 		s.boot = bytes.Clone(boot)
 	}
 	if engine != s.engine {
-		if index > 0 && !outage {
+		if s.begun && !outage {
 			return flawAt(index, OtherEngine, "engine %s after %s", engine.Short(), s.engine.Short())
 		}
 		s.engine = engine
@@ -276,7 +282,7 @@ func (s *story) settle() *flaw {
 
 // end checks what must have happened by the end of the log.
 func (s *story) end() *flaw {
-	if !s.phase.Final() && !s.walk.opts.Open {
+	if !s.phase.Final() && !s.walk.opts.Open && !s.walk.opts.Unended {
 		return flawAt(s.next, NotClosed, "the log ends at index %d without a closing record", s.next)
 	}
 	return nil

@@ -28,6 +28,11 @@ type Options struct {
 	// Open accepts a log whose execution has not ended, also while it is being
 	// written.
 	Open bool
+	// Unended accepts a log whose execution has not ended, as it stood when it
+	// was copied. NotChecked says so.
+	Unended bool
+	// Anchor is where a log begins that lacks its first records, or nil.
+	Anchor *Anchor
 	// Load makes the policies for the replay. Nil: nothing is replayed, which
 	// Notes says.
 	Load replay.Loader
@@ -45,16 +50,33 @@ type GrantKeys struct{ Operator, Governor string }
 // Log verifies the log at path, a directory or one segment file. It does not
 // fail: what cannot be read makes the verdict Unverifiable.
 func Log(path string, opts Options) Result {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return newWalk(opts).result(err)
+	case info.IsDir():
+		return read(os.DirFS(path), "", opts)
+	}
+	return read(os.DirFS(filepath.Dir(path)), filepath.Base(path), opts)
+}
+
+// Files verifies the log whose segments are the files. They must be
+// io.ReaderAts. Otherwise it is like Log.
+func Files(files fs.FS, opts Options) Result { return read(files, "", opts) }
+
+// read verifies all segments, or the single one that is named.
+func read(files fs.FS, single string, opts Options) Result {
 	w := newWalk(opts)
-	err := w.run(path)
+	w.files, w.single = files, single
+	err := w.run()
 	if w.last != nil {
 		// A checkpoint links to the bytes of the one before, so one signature
 		// vouches for all of them. If it does not verify, it matters which is
 		// the first that does not.
 		if _, bad := checkpoint.Open(w.last, w.logKey.verifier); bad != nil {
 			w = newWalk(opts)
-			w.signatures = true
-			err = w.run(path)
+			w.files, w.single, w.signatures = files, single, true
+			err = w.run()
 		}
 	}
 	return w.result(err)
@@ -80,7 +102,8 @@ type walk struct {
 	logKey      *key
 	candidates  []string // log keys that the first flush names
 
-	dir        string           // "" for a single file
+	files      fs.FS
+	single     string           // "" for a whole log
 	name       string           // of the segment
 	whole      segment.UpTo     // the segment up to where it is vouched for
 	second     *segment.Scanner // on whole, for the second reading
@@ -105,15 +128,14 @@ func (w *walk) note(format string, args ...any) {
 	w.notes = append(w.notes, fmt.Sprintf(format, args...))
 }
 
-func (w *walk) run(path string) error {
-	info, err := os.Stat(path)
-	if err != nil {
+func (w *walk) run() error {
+	if err := w.anchor(); err != nil {
 		return err
 	}
-	first := path
-	if info.IsDir() {
-		w.dir, first = path, filepath.Join(path, segment.Name(0))
-		if err := w.strangers(); err != nil {
+	first := w.single
+	if first == "" {
+		first = segment.Name(w.size())
+		if err := w.strangers(first); err != nil {
 			return err
 		}
 	}
@@ -128,8 +150,8 @@ func (w *walk) run(path string) error {
 }
 
 // strangers looks for segments that the log cannot reach, and other files.
-func (w *walk) strangers() error {
-	entries, err := os.ReadDir(w.dir)
+func (w *walk) strangers(first string) error {
+	entries, err := fs.ReadDir(w.files, ".")
 	if err != nil {
 		return err
 	}
@@ -142,28 +164,32 @@ func (w *walk) strangers() error {
 		}
 	}
 	if segments == 0 {
-		return fmt.Errorf("%w: no segment in %s", fs.ErrNotExist, w.dir)
+		return fmt.Errorf("%w: it has no segment", fs.ErrNotExist)
 	}
-	if _, err := os.Stat(filepath.Join(w.dir, segment.Name(0))); errors.Is(err, fs.ErrNotExist) {
-		return flawAt(0, MissingSegment, "%s is not there", segment.Name(0))
+	if _, err := fs.Stat(w.files, first); errors.Is(err, fs.ErrNotExist) {
+		return flawAt(w.size(), MissingSegment, "%s is not there", first)
 	}
 	return nil
 }
 
-// segment verifies one segment and returns the path of the next, or "".
-func (w *walk) segment(path string) (next string, err error) {
-	w.name = filepath.Base(path)
+// segment verifies one segment and returns the name of the next, or "".
+func (w *walk) segment(name string) (next string, err error) {
+	w.name = name
 	// A log is anybody's: opening a pipe that stands in it would never return.
-	if info, err := os.Stat(path); err != nil {
+	if info, err := fs.Stat(w.files, name); err != nil {
 		return "", err
 	} else if !info.Mode().IsRegular() {
 		return "", flawAt(w.size(), BadSegment, "it is not a regular file")
 	}
-	f, err := os.Open(path)
+	opened, err := w.files.Open(name)
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
+	defer opened.Close()
+	f, ok := opened.(io.ReaderAt)
+	if !ok {
+		return "", fmt.Errorf("opening %s: it cannot be read at any place", name)
+	}
 	scan, err := segment.NewScanner(f)
 	if errors.Is(err, segment.ErrHeader) {
 		return "", flawAt(w.size(), BadSegment, "%s", err)
@@ -206,11 +232,11 @@ func (w *walk) segment(path string) (next string, err error) {
 }
 
 // ended checks the end of a segment that starts with the record first, behind
-// its last flush, and returns the path of the next segment, or "".
+// its last flush, and returns the name of the next segment, or "".
 func (w *walk) ended(scan *segment.Scanner, first uint64, zeros bool) (next string, err error) {
-	if w.dir != "" && w.size() > first {
-		following := filepath.Join(w.dir, segment.Name(w.size()))
-		if _, err := os.Stat(following); err == nil {
+	if w.single == "" && w.size() > first {
+		following := segment.Name(w.size())
+		if _, err := fs.Stat(w.files, following); err == nil {
 			next = following
 		}
 	}
@@ -222,7 +248,7 @@ func (w *walk) ended(scan *segment.Scanner, first uint64, zeros bool) (next stri
 			return "", err
 		}
 	}
-	if next == "" && w.dir != "" {
+	if next == "" && w.single == "" {
 		return "", w.unreached()
 	}
 	return next, nil
@@ -245,7 +271,7 @@ func (w *walk) zeros(scan *segment.Scanner) error {
 
 // unreached looks for segments behind the last one that the log reaches.
 func (w *walk) unreached() error {
-	entries, err := os.ReadDir(w.dir)
+	entries, err := fs.ReadDir(w.files, ".")
 	if err != nil {
 		return err
 	}
@@ -262,7 +288,7 @@ func (w *walk) header(h segment.Header) error {
 	switch {
 	case h.First != w.size():
 		return flawAt(w.size(), BadSegment, "it starts with record %d, not %d", h.First, w.size())
-	case w.dir != "" && (!named || first != h.First):
+	case w.single == "" && (!named || first != h.First):
 		return flawAt(w.size(), BadSegment, "it is named %s and starts with record %d", w.name, h.First)
 	case h.PreviousRoot != w.root:
 		return flawAt(w.size(), BadSegment, "it does not continue the log: another root before it")
@@ -326,7 +352,7 @@ func (w *walk) meaning() error {
 // finish checks what only the end of the log tells.
 func (w *walk) finish() error {
 	if w.size() == 0 {
-		if w.opts.Open {
+		if w.opts.Open || w.opts.Unended {
 			w.lack("a record: the log is empty")
 			return nil
 		}
@@ -348,6 +374,11 @@ func (w *walk) result(err error) Result {
 		Phase: s.phase, Leases: s.lease.seq, Actions: s.allowed, FirstWall: s.firstWall, LastWall: s.last.wall,
 		Keys: s.keyList(), Engines: s.engines, Notes: w.notes,
 	}
+	if a := w.opts.Anchor; a != nil {
+		if c, _, _, err := checkpoint.Peek(a.Checkpoint); err == nil {
+			r.First = c.Size
+		}
+	}
 	var f *flaw
 	switch {
 	case errors.As(err, &f):
@@ -364,6 +395,7 @@ func (w *walk) result(err error) Result {
 		r.Replayed = s.replay != nil
 	}
 	r.Missing, r.Difference = w.missing, w.difference
+	r.NotChecked = w.unchecked(r)
 	r.Verdict = Valid
 	if len(w.missing) > 0 {
 		r.Verdict = Unverifiable

@@ -1,0 +1,337 @@
+package export
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/transparency-dev/merkle/compact"
+	"github.com/transparency-dev/merkle/proof"
+	"github.com/transparency-dev/merkle/rfc6962"
+
+	"github.com/writ-run/writ/internal/evidence/checkpoint"
+	"github.com/writ-run/writ/internal/evidence/segment"
+	"github.com/writ-run/writ/internal/model"
+)
+
+// extent is what of a log goes into a bundle.
+type extent struct {
+	segments []part
+	size     uint64 // records under the last checkpoint
+	root     model.Digest
+	damaged  string
+	phase    model.Phase // at the end
+
+	// Of a log without its beginning:
+	first      uint64
+	checkpoint []byte // over the records before first
+	edge       []model.Digest
+	context    []proved
+}
+
+// part is a segment, or its end.
+type part struct {
+	file   string // in the log's directory
+	name   string // in the bundle
+	header []byte // instead of the file's own, for the end of a segment
+	from   int64  // of the file
+	to     int64
+}
+
+func (p part) size() int64 { return int64(len(p.header)) + p.to - p.from }
+
+// proved is a record of the beginning that the rest needs.
+type proved struct {
+	index uint64
+	leaf  []byte
+	proof []model.Digest
+}
+
+// scanner reads a log to find out what of it to take.
+type scanner struct {
+	dir   string
+	since int64 // wall time in nanoseconds; 0 for all of it
+	live  bool  // its governor may be writing
+	out   extent
+
+	tree  checkpoint.Tree // under the last checkpoint
+	head  []proved        // keys, artifacts and submission so far, without proofs
+	last  []byte          // the last checkpoint
+	taken bool            // the first flush to take was found
+
+	submitted bool // the submission is in the head
+}
+
+// scan finds the extent of the log in dir. What is damaged is taken as it
+// stands, whole: to judge it is the verifier's part.
+func scan(dir string, since int64, live bool) (extent, error) {
+	names, err := segments(dir)
+	if err != nil {
+		return extent{}, err
+	}
+	s := &scanner{dir: dir, since: since, live: live}
+	for i, name := range names {
+		err := s.segment(name, i == len(names)-1)
+		var damage *damageError
+		if errors.As(err, &damage) {
+			return raw(dir, names, damage.Error())
+		}
+		if err != nil {
+			return extent{}, err
+		}
+	}
+	s.out.size, s.out.root = s.tree.Size(), s.tree.Root()
+	if s.since != 0 && !s.taken {
+		s.out.first, s.out.segments = s.out.size, nil
+	}
+	if s.out.first > 0 {
+		return s.out, s.prove(names)
+	}
+	return s.out, nil
+}
+
+// damageError is what keeps a log from being read.
+type damageError struct{ error }
+
+func damaged(format string, args ...any) error { return &damageError{fmt.Errorf(format, args...)} }
+
+func segments(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if _, ok := segment.ParseName(e.Name()); ok && e.Type().IsRegular() {
+			names = append(names, e.Name())
+		}
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("%w: no segment in %s", fs.ErrNotExist, dir)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// raw takes all segments whole.
+func raw(dir string, names []string, why string) (extent, error) {
+	e := extent{damaged: why, root: checkpoint.EmptyRoot}
+	for _, name := range names {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			return e, err
+		}
+		e.segments = append(e.segments, part{file: name, name: name, to: info.Size()})
+	}
+	return e, nil
+}
+
+func (s *scanner) segment(name string, last bool) error {
+	f, err := os.Open(filepath.Join(s.dir, name))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	scan, err := segment.NewScanner(f)
+	if err != nil {
+		return damaged("%s: %w", name, err)
+	}
+	if scan.Header.First != s.tree.Size() {
+		return damaged("%s starts with record %d, not %d", name, scan.Header.First, s.tree.Size())
+	}
+	p := part{file: name, name: name, to: scan.Offset()}
+	for {
+		fl, err := s.flush(scan)
+		if err != nil {
+			return damaged("%s: %w", name, err)
+		}
+		if fl.end == 0 {
+			break
+		}
+		if !s.taken && fl.latest >= s.since {
+			s.taken = true
+			// Without a submission before it there is no part that makes sense alone.
+			if s.since != 0 && s.submitted {
+				s.out.segments = nil
+				s.out.first, s.out.checkpoint, s.out.edge = s.tree.Size(), s.last, s.tree.Edge()
+				h := segment.Header{Origin: scan.Header.Origin, First: s.tree.Size(), PreviousRoot: s.tree.Root()}
+				p.name, p.header, p.from = segment.Name(h.First), h.Append(nil), fl.start
+			}
+		}
+		if !s.taken {
+			s.head, s.submitted = append(s.head, fl.head...), s.submitted || fl.submitted
+		}
+		s.tree, s.last, p.to = fl.tree, fl.checkpoint, fl.end
+		if fl.phase != 0 {
+			s.out.phase = fl.phase
+		}
+	}
+	s.out.segments = append(s.out.segments, p)
+	if s.live && last {
+		return nil
+	}
+	if _, dirty, err := scan.Zeros(); err != nil || dirty >= 0 {
+		return damaged("%s: something stands behind its last checkpoint", name)
+	}
+	return nil
+}
+
+// flushed is what was written together.
+type flushed struct {
+	start, end int64 // in the file; end is 0 where there is none
+	tree       checkpoint.Tree
+	checkpoint []byte
+	head       []proved
+	submitted  bool  // it holds a submission
+	latest     int64 // wall time
+	phase      model.Phase
+}
+
+// flush reads up to the next checkpoint. Where a live log ends without one,
+// what stands there is not there yet.
+func (s *scanner) flush(scan *segment.Scanner) (flushed, error) {
+	fl := flushed{start: scan.Offset(), tree: s.tree.Clone()}
+	for {
+		f, err := scan.Next()
+		var damage *segment.DamageError
+		ends := errors.Is(err, io.EOF) || errors.Is(err, segment.ErrZeros)
+		switch {
+		case ends && scan.Offset() == fl.start, s.live && (ends || errors.As(err, &damage)):
+			scan.Reset(fl.start)
+			return flushed{}, nil
+		case ends:
+			return fl, errors.New("it ends with records that no checkpoint covers")
+		case err != nil:
+			return fl, err
+		}
+		if f.Kind == segment.FrameCheckpoint {
+			c, _, _, err := checkpoint.Peek(f.Payload)
+			if err != nil || c.Size != fl.tree.Size() || c.Root != fl.tree.Root() {
+				return fl, fmt.Errorf("the checkpoint at byte %d is not that of the records before it", f.Offset)
+			}
+			fl.checkpoint, fl.end = slices.Clone(f.Payload), f.End
+			return fl, nil
+		}
+		if err := fl.record(f.Payload); err != nil {
+			return fl, fmt.Errorf("the record at byte %d: %w", f.Offset, err)
+		}
+	}
+}
+
+func (fl *flushed) record(leaf []byte) error {
+	rec, err := model.Decode[model.Record](leaf)
+	if err != nil {
+		return err
+	}
+	fl.latest = max(fl.latest, rec.Wall)
+	needed := rec.Kind == model.RecordKey || rec.Kind == model.RecordArtifact
+	switch rec.Kind {
+	case model.RecordInput:
+		in, err := model.Decode[model.Input](rec.Body)
+		if err != nil {
+			return err
+		}
+		needed = in.Kind == model.InputSubmit && !fl.submitted
+		fl.submitted = fl.submitted || needed
+	case model.RecordEffect:
+		e, err := model.Decode[model.Effect](rec.Body)
+		if err != nil {
+			return err
+		}
+		if e.Kind == model.EffectPhase {
+			fl.phase = e.Phase
+		}
+	}
+	if needed {
+		fl.head = append(fl.head, proved{index: fl.tree.Size(), leaf: slices.Clone(leaf)})
+	}
+	hash, _ := checkpoint.LeafHash(leaf, nil)
+	fl.tree.Append(hash)
+	return nil
+}
+
+// prove reads the beginning once more, for the proofs of what is needed of it.
+func (s *scanner) prove(names []string) error {
+	needed := map[compact.NodeID][]byte{}
+	nodes := make([]proof.Nodes, len(s.head))
+	for i, p := range s.head {
+		n, err := proof.Inclusion(p.index, s.out.first)
+		if err != nil {
+			return err
+		}
+		nodes[i] = n
+		for _, id := range n.IDs {
+			needed[id] = nil
+		}
+	}
+	var tree checkpoint.Tree
+	visit := func(id compact.NodeID, hash []byte) {
+		if _, ok := needed[id]; ok {
+			needed[id] = slices.Clone(hash)
+		}
+	}
+	for _, name := range names {
+		if err := leaves(filepath.Join(s.dir, name), func(hash model.Digest) bool {
+			if tree.Size() < s.out.first {
+				tree.AppendVisit(hash, visit)
+			}
+			return tree.Size() < s.out.first
+		}); err != nil {
+			return err
+		}
+	}
+	if tree.Size() != s.out.first {
+		return errors.New("the log changed while it was read")
+	}
+	for i, p := range s.head {
+		hashes := make([][]byte, len(nodes[i].IDs))
+		for j, id := range nodes[i].IDs {
+			hashes[j] = needed[id]
+		}
+		hashes, err := nodes[i].Rehash(hashes, rfc6962.DefaultHasher.HashChildren)
+		if err != nil {
+			return err
+		}
+		for _, h := range hashes {
+			p.proof = append(p.proof, model.Digest(h))
+		}
+		s.out.context = append(s.out.context, p)
+	}
+	return nil
+}
+
+// leaves calls each with the hashes of a segment's records, until it returns
+// false.
+func leaves(path string, each func(model.Digest) bool) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	scan, err := segment.NewScanner(f)
+	if err != nil {
+		return err
+	}
+	var scratch []byte
+	for {
+		f, err := scan.Next()
+		if errors.Is(err, io.EOF) || errors.Is(err, segment.ErrZeros) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if f.Kind != segment.FrameRecord {
+			continue
+		}
+		var hash model.Digest
+		hash, scratch = checkpoint.LeafHash(f.Payload, scratch)
+		if !each(hash) {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,347 @@
+// Package bundle judges an evidence bundle: one file, offline, with no
+// configuration but the keys that the caller trusts.
+//
+// Verify is the entry point. It checks the container, the digest of every
+// member, the custody record and, with the verify package, the log of each
+// execution. It shares the formats with the code that writes bundles and
+// nothing else. It unpacks nothing and holds no log in memory.
+package bundle
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/writ-run/writ/internal/evidence/archive"
+	"github.com/writ-run/writ/internal/evidence/verify"
+	"github.com/writ-run/writ/internal/keys"
+	"github.com/writ-run/writ/internal/model"
+)
+
+// Codes of reasons for verify.Invalid that are the bundle's own. They are stable.
+const (
+	BadContainer  = "bad_container"  // not an evidence bundle, or changed, cut off or prolonged
+	BadMember     = "bad_member"     // a member is not what the list of digests says, or is out of place
+	MissingMember = "missing_member" // a member that must be there is not
+	BadCustody    = "bad_custody"    // the custody record does not verify, or is about another bundle
+	Misdescribed  = "misdescribed"   // the bundle says otherwise of a log than the log itself
+	BadErasure    = "bad_erasure"    // a statement of erasure does not verify, or is about something else
+	BadOpening    = "bad_opening"    // an opening does not open what it says
+)
+
+// Custody is the custody record, and whose it is.
+type Custody struct {
+	archive.Custody
+	By      keys.ID `json:"by"`
+	Trusted bool    `json:"trusted"`
+}
+
+// Result is a verdict on a bundle and what it was reached on.
+type Result struct {
+	Verdict verify.Verdict `json:"verdict"`
+
+	// With INVALID: the first thing that is wrong.
+	Reason    string            `json:"reason,omitempty"`
+	Member    string            `json:"member,omitempty"`
+	Execution model.ExecutionID `json:"execution,omitempty"` // where it is its log
+	Index     *uint64           `json:"index,omitempty"`     // of the first bad record
+	Detail    string            `json:"detail,omitempty"`
+
+	// With UNVERIFIABLE.
+	Missing []string `json:"missing,omitempty"`
+
+	// What could not be checked on what was given, whatever the verdict.
+	NotChecked []string `json:"not_checked,omitempty"`
+
+	Custody    *Custody    `json:"custody,omitempty"`
+	Executions []Execution `json:"executions"`
+	Notes      []string    `json:"notes,omitempty"`
+}
+
+// Execution is what was found of one execution.
+type Execution struct {
+	About    archive.About `json:"about"`
+	Erasures int           `json:"erasures,omitempty"` // signed statements that openings were erased
+	Openings int           `json:"openings,omitempty"` // that open what they say
+	Log      verify.Result `json:"log"`
+}
+
+// Options say what the caller brings.
+type Options struct {
+	// Log is what the logs are judged with; Anchor, Open and Unended are set here.
+	// Its Checkpoint is held against the log that it is of.
+	Log verify.Options
+	// Whole takes whole and ended logs only: the verdict on any other is
+	// Unverifiable.
+	Whole bool
+}
+
+// Verify judges the bundle at path. It does not fail: what cannot be read makes
+// the verdict Unverifiable.
+func Verify(path string, opts Options) Result {
+	j := &judge{opts: opts}
+	j.result.Executions = []Execution{}
+	err := j.open(path)
+	if err == nil {
+		defer j.file.Close()
+		err = j.run()
+	}
+	return j.conclude(err)
+}
+
+// Is tells whether the file at path says that it is a bundle.
+func Is(path string) bool {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	b := make([]byte, 1024)
+	n, _ := io.ReadFull(f, b)
+	return archive.Begins(b[:n])
+}
+
+// flaw is what makes a bundle invalid.
+type flaw struct {
+	reason, member, detail string
+}
+
+func (f *flaw) Error() string { return f.member + ": " + f.reason + ": " + f.detail }
+
+func bad(reason, member, format string, args ...any) error {
+	return &flaw{reason, member, fmt.Sprintf(format, args...)}
+}
+
+// judge reads a bundle.
+type judge struct {
+	opts    Options
+	file    *os.File
+	members []archive.Member
+	index   map[string]archive.Member
+	ids     []string // of the executions, in their order
+	result  Result
+}
+
+func (j *judge) open(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a file", path)
+	}
+	if j.file, err = os.Open(path); err != nil {
+		return err
+	}
+	j.members, err = archive.Members(j.file, info.Size())
+	if err != nil {
+		j.file.Close()
+	}
+	var format *archive.FormatError
+	if errors.As(err, &format) {
+		return bad(BadContainer, "", "at byte %d: %s", format.Offset, format.Reason)
+	}
+	return err
+}
+
+func (j *judge) run() error {
+	j.sort()
+	if err := j.places(); err != nil {
+		return err
+	}
+	if err := j.digests(); err != nil {
+		return err
+	}
+	if err := j.custody(); err != nil {
+		return err
+	}
+	for _, id := range j.ids {
+		if err := j.execution(id); err != nil {
+			return err
+		}
+	}
+	if len(j.result.Executions) == 0 {
+		j.result.Missing = append(j.result.Missing, "an execution: the bundle holds none")
+	}
+	return nil
+}
+
+// places checks that the members that every bundle has are where they belong.
+func (j *judge) places() error {
+	n := len(j.members)
+	for _, want := range []struct {
+		at   int
+		name string
+	}{{0, archive.MarkerName}, {n - 2, archive.SumsName}, {n - 1, archive.CustodyName}} {
+		if want.at < 0 || want.at >= n || j.members[want.at].Name != want.name {
+			return bad(MissingMember, want.name, "it is not in its place")
+		}
+	}
+	marker, err := j.small(archive.MarkerName)
+	if err == nil && string(marker) != archive.Marker {
+		err = bad(BadContainer, archive.MarkerName, "it is of another format, %q", firstLine(marker))
+	}
+	return err
+}
+
+func firstLine(b []byte) string {
+	line, _, _ := strings.Cut(string(b[:min(len(b), 80)]), "\n")
+	return line
+}
+
+// digests holds every member against the list.
+func (j *judge) digests() error {
+	content, err := j.small(archive.SumsName)
+	if err != nil {
+		return err
+	}
+	sums, err := archive.ParseSums(content)
+	if err != nil {
+		return bad(BadMember, archive.SumsName, "%s", err)
+	}
+	listed := j.members[:len(j.members)-2]
+	for i, m := range listed {
+		if i >= len(sums) || sums[i].Name != m.Name {
+			return bad(BadMember, m.Name, "the list of digests does not have it in this place")
+		}
+		h := sha256.New()
+		if _, err := io.Copy(h, j.section(m)); err != nil {
+			return err
+		}
+		if sum := model.Digest(h.Sum(nil)); sum != sums[i].Digest {
+			return bad(BadMember, m.Name, "its digest is %s, the list says %s", sum, sums[i].Digest)
+		}
+	}
+	if len(sums) > len(listed) {
+		return bad(MissingMember, sums[len(listed)].Name, "the list of digests has it, the bundle has not")
+	}
+	return nil
+}
+
+// custody checks who signed the list.
+func (j *judge) custody() error {
+	envelope, err := j.small(archive.CustodyName)
+	if err != nil {
+		return err
+	}
+	sums, err := j.small(archive.SumsName)
+	if err != nil {
+		return err
+	}
+	c := Custody{Trusted: true}
+	sealed, err := keys.Unseal(envelope, trustOf(j.opts.Log.Trust), archive.CustodyPredicate, &c.Custody, keys.Operator)
+	if errors.Is(err, keys.ErrUnknownKey) {
+		j.result.Missing = append(j.result.Missing, fmt.Sprintf("trust in the key that signed the custody record: %s", err))
+		return nil
+	}
+	if err != nil {
+		return bad(BadCustody, archive.CustodyName, "%s", err)
+	}
+	if about := sealed.Subjects[0]; about.Name != archive.SumsName || about.Digest != model.DigestOf(sums) {
+		return bad(BadCustody, archive.CustodyName, "it is about %s, %s: another bundle", about.Name, about.Digest)
+	}
+	c.By = sealed.By
+	j.result.Custody = &c
+	if own := Verifier(); c.Verifier != own {
+		j.result.Notes = append(j.result.Notes, fmt.Sprintf("made for the verifier %s, judged by %s", c.Verifier.Short(), own.Short()))
+	}
+	return nil
+}
+
+// trustOf leaves out what cannot sign statements.
+func trustOf(vkeys []string) *keys.Trust {
+	var good []string
+	for _, v := range vkeys {
+		if slices.Contains(good, v) {
+			continue
+		}
+		if _, err := keys.NewTrust(append(good, v)...); err == nil {
+			good = append(good, v)
+		}
+	}
+	t, _ := keys.NewTrust(good...) // each was taken before
+	return t
+}
+
+// sort finds out what each member belongs to.
+func (j *judge) sort() {
+	j.index = map[string]archive.Member{}
+	seen := map[string]bool{}
+	for _, m := range j.members {
+		j.index[m.Name] = m
+		rest, ok := strings.CutPrefix(m.Name, "executions/")
+		id, _, deep := strings.Cut(rest, "/")
+		switch {
+		case ok && deep && !seen[id]:
+			seen[id] = true
+			j.ids = append(j.ids, id)
+		case !ok && !slices.Contains([]string{archive.MarkerName, archive.TrustName, archive.SumsName, archive.CustodyName}, m.Name):
+			j.result.NotChecked = append(j.result.NotChecked, m.Name+": this verifier does not know what it is")
+		}
+	}
+}
+
+func (j *judge) find(name string) (archive.Member, bool) {
+	m, ok := j.index[name]
+	return m, ok
+}
+
+func (j *judge) section(m archive.Member) *io.SectionReader {
+	return io.NewSectionReader(j.file, m.Offset, m.Size)
+}
+
+// small returns the content of a member that must be there.
+func (j *judge) small(name string) ([]byte, error) {
+	m, ok := j.find(name)
+	if !ok {
+		return nil, bad(MissingMember, name, "it is not there")
+	}
+	if m.Size > archive.MaxSmall {
+		return nil, bad(BadMember, name, "it has %d bytes", m.Size)
+	}
+	return io.ReadAll(j.section(m))
+}
+
+// conclude makes a verdict of what was found.
+func (j *judge) conclude(err error) Result {
+	r := &j.result
+	var f *flaw
+	switch {
+	case errors.As(err, &f):
+		r.Verdict, r.Reason, r.Member, r.Detail = verify.Invalid, f.reason, f.member, f.detail
+		return *r
+	case err != nil:
+		r.Missing = append(r.Missing, "the bundle itself: "+strings.TrimPrefix(err.Error(), "open "))
+	}
+	for i := range r.Executions {
+		e := &r.Executions[i]
+		switch e.Log.Verdict {
+		case verify.Invalid:
+			if r.Verdict != verify.Invalid {
+				r.Verdict, r.Reason, r.Detail, r.Index, r.Execution = verify.Invalid, e.Log.Reason, e.Log.Detail, e.Log.Index, e.About.Execution
+				r.Member = archive.Folder(string(e.About.Execution)) + archive.LogDir + e.Log.Segment
+			}
+		case verify.Unverifiable:
+			for _, m := range e.Log.Missing {
+				if !slices.Contains(r.Missing, m) {
+					r.Missing = append(r.Missing, m)
+				}
+			}
+		}
+	}
+	switch {
+	case r.Verdict == verify.Invalid:
+	case len(r.Missing) > 0:
+		r.Verdict = verify.Unverifiable
+	default:
+		r.Verdict = verify.Valid
+	}
+	return *r
+}

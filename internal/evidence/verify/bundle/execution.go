@@ -1,0 +1,155 @@
+package bundle
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/writ-run/writ/internal/evidence/archive"
+	"github.com/writ-run/writ/internal/evidence/checkpoint"
+	"github.com/writ-run/writ/internal/evidence/verify"
+	"github.com/writ-run/writ/internal/model"
+)
+
+// execution judges what the bundle holds of one execution.
+func (j *judge) execution(id string) error {
+	folder := archive.Folder(id)
+	if _, err := model.ParseExecutionID(id); err != nil {
+		return bad(BadMember, folder, "%s", err)
+	}
+	content, err := j.small(folder + archive.AboutName)
+	if err != nil {
+		return err
+	}
+	about, err := archive.ParseAbout(content)
+	if err != nil {
+		return bad(BadMember, folder+archive.AboutName, "%s", err)
+	}
+	if string(about.Execution) != id {
+		return bad(Misdescribed, folder+archive.AboutName, "it is about %q", about.Execution)
+	}
+	opts := j.opts.Log
+	opts.Open, opts.Unended, opts.Checkpoint = false, !about.Ended, nil
+	if about.First > 0 {
+		if opts.Anchor, err = j.anchor(folder, about); err != nil {
+			return err
+		}
+	}
+	e := Execution{About: about}
+	elsewhere := false
+	if opts.Checkpoint, elsewhere, err = j.checkpoint(folder); err != nil {
+		return err
+	}
+	e.Log = verify.Files(files{j, folder + archive.LogDir}, opts)
+	if !elsewhere && opts.Checkpoint != nil {
+		e.Log.NotChecked = append(e.Log.NotChecked, "whether another log was shown to somebody else: the only checkpoint that the log was held against is in the bundle")
+	}
+	if e.Log.Verdict != verify.Invalid {
+		if err := j.described(folder, about, e.Log); err != nil {
+			return err
+		}
+	}
+	if err := j.private(folder, &e); err != nil {
+		return err
+	}
+	j.result.Executions = append(j.result.Executions, e)
+	for _, n := range e.Log.NotChecked {
+		if len(j.ids) > 1 {
+			n = id + ": " + n
+		}
+		j.result.NotChecked = append(j.result.NotChecked, n)
+	}
+	j.strangers(folder)
+	if j.opts.Whole && (about.First > 0 || !e.Log.Phase.Final()) {
+		j.result.Missing = append(j.result.Missing, fmt.Sprintf("all of %s: the bundle holds records %d to %d, and it had not ended or lacks its beginning", id, about.First, max(about.Size, 1)-1))
+	}
+	return nil
+}
+
+// described holds what the bundle says of a log against the log.
+func (j *judge) described(folder string, a archive.About, r verify.Result) error {
+	switch {
+	case a.Damaged != "":
+		return bad(Misdescribed, folder+archive.AboutName, "it says that the log is damaged, which it is not: %s", a.Damaged)
+	case a.Size != r.Records || a.Root != r.Root || a.First != r.First:
+		return bad(Misdescribed, folder+archive.AboutName, "it says records %d to %d under %s, the log has %d to %d under %s",
+			a.First, a.Size, a.Root, r.First, r.Records, r.Root)
+	case a.Ended != r.Phase.Final():
+		return bad(Misdescribed, folder+archive.AboutName, "it says ended: %t, and the last phase is %s", a.Ended, r.Phase)
+	}
+	return nil
+}
+
+// checkpoint returns the checkpoint to hold the log against: the caller's, if it
+// is of this log, else the one that the host had kept apart.
+func (j *judge) checkpoint(folder string) (signed []byte, elsewhere bool, err error) {
+	if given := j.opts.Log.Checkpoint; given != nil {
+		c, _, _, err := checkpoint.Peek(given)
+		id := strings.TrimSuffix(strings.TrimPrefix(folder, "executions/"), "/")
+		if err != nil || strings.HasSuffix(c.Origin, "/"+id) {
+			return given, true, nil
+		}
+	}
+	if _, ok := j.find(folder + archive.KeptName); !ok {
+		return nil, false, nil
+	}
+	signed, err = j.small(folder + archive.KeptName)
+	return signed, false, err
+}
+
+// anchor reads what stands for the beginning of a partial log.
+func (j *judge) anchor(folder string, about archive.About) (*verify.Anchor, error) {
+	a := &verify.Anchor{}
+	var err error
+	if a.Checkpoint, err = j.small(folder + archive.AnchorCheckpoint); err != nil {
+		return nil, err
+	}
+	edge, err := j.small(folder + archive.AnchorEdge)
+	if err != nil {
+		return nil, err
+	}
+	if a.Edge, err = archive.ParseHashes(edge); err != nil {
+		return nil, bad(BadMember, folder+archive.AnchorEdge, "%s", err)
+	}
+	for _, m := range j.members {
+		name, ok := strings.CutPrefix(m.Name, folder)
+		digits, isRecord := strings.CutSuffix(strings.TrimPrefix(name, archive.ContextDir), ".record")
+		if !ok || !isRecord || !strings.HasPrefix(name, archive.ContextDir) {
+			continue
+		}
+		proof, err := j.small(folder + archive.ContextDir + digits + ".proof")
+		if err != nil {
+			return nil, err
+		}
+		index, hashes, signed, err := archive.ParseProof(proof)
+		switch {
+		case err != nil:
+			return nil, bad(BadMember, m.Name, "its proof: %s", err)
+		case archive.RecordName(index) != name || index >= about.First:
+			return nil, bad(BadMember, m.Name, "its proof is of record %d", index)
+		case !bytes.Equal(signed, a.Checkpoint):
+			return nil, bad(BadMember, m.Name, "its proof leads to another checkpoint")
+		}
+		leaf, err := j.small(m.Name)
+		if err != nil {
+			return nil, err
+		}
+		a.Context = append(a.Context, verify.Proved{Index: index, Leaf: leaf, Proof: hashes})
+	}
+	return a, nil
+}
+
+// strangers notes members that this version does not know.
+func (j *judge) strangers(folder string) {
+	known := []string{archive.LogDir, archive.AboutName, archive.KeptName, archive.AnchorCheckpoint, archive.AnchorEdge, archive.ContextDir, archive.ErasureDir, archive.OpeningsName}
+	for _, m := range j.members {
+		name, ok := strings.CutPrefix(m.Name, folder)
+		if ok && !slices.ContainsFunc(known, func(k string) bool { return name == k || strings.HasSuffix(k, "/") && strings.HasPrefix(name, k) }) {
+			j.result.NotChecked = append(j.result.NotChecked, m.Name+": this verifier does not know what it is")
+		}
+	}
+}
+
+// private checks openings and statements of erasure.
+func (j *judge) private(string, *Execution) error { return nil }
