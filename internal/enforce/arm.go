@@ -39,7 +39,7 @@ func Arm(ctx context.Context, spec Spec) (_ *Sandbox, err error) {
 	s := &Sandbox{
 		tier: spec.Tier, spec: spec,
 		control: -1, launch: -1, guardFd: -1, mainFd: -1,
-		events: make(chan Event, 16), done: make(chan struct{}), release: make(chan bool, 1),
+		events: make(chan Event, 16), done: make(chan struct{}), release: make(chan bool, 1), keeping: make(chan bool, 1),
 		waiting: map[uint64]chan struct{}{},
 	}
 	a := arming{Sandbox: s}
@@ -72,6 +72,7 @@ func Arm(ctx context.Context, spec Spec) (_ *Sandbox, err error) {
 	if s.mainPID, err = pidOf(s.mainFd); err != nil {
 		return nil, err
 	}
+	s.guardPID = s.guard.Pid
 	go s.run()
 	return s, nil
 }
@@ -184,6 +185,7 @@ func (a *arming) start() (err error) {
 	a.files = []*os.File{
 		null, null, a.words, control, launch, pageFile, planFile, selfFile,
 		or(a.spec.Stdin), or(a.spec.Stdout), or(a.spec.Stderr),
+		null, null, null, null, null, // the places of what it will keep
 	}
 	sys := &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
@@ -359,11 +361,7 @@ func (a *arming) undo() {
 		_ = a.guard.Kill()
 		_, _ = a.guard.Wait()
 	}
-	for _, fd := range []int{a.control, a.launch, a.guardFd, a.mainFd} {
-		if fd >= 0 {
-			_ = unix.Close(fd)
-		}
-	}
+	closeAll(a.control, a.launch, a.guardFd, a.mainFd)
 	if a.page != nil {
 		a.page.unmap()
 	}

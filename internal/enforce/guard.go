@@ -29,6 +29,7 @@ type guard struct {
 	cause    atomic.Uint32 // why the workload was killed; 0 while it was not
 	lost     atomic.Bool   // the governor is gone
 	released atomic.Bool
+	keeps    atomic.Bool   // it can hand over
 	stopped  atomic.Uint32 // the signal that stopped main, as far as reported
 }
 
@@ -59,7 +60,6 @@ func (g *guard) setup() (err error) {
 	if g.page, err = mapPage(guardPage, unix.PROT_READ); err != nil {
 		return err
 	}
-	_ = unix.Close(guardPage)
 	if os.Getpid() != 1 {
 		return errors.New("the guard is not the first process of a PID namespace")
 	}
@@ -232,12 +232,27 @@ var one, zero = []byte("1"), []byte("0")
 // itself, once it has seen the guard gone; whether it lives is asked anew, for
 // the launcher may have noticed before the watcher did.
 func (g *guard) end() {
-	governor := [1]unix.PollFd{{Fd: guardGovernor, Events: unix.POLLIN}}
-	n, _ := unix.Poll(governor[:], 0)
-	if g.plan.Cgroup && (n != 0 || g.lost.Load()) {
+	g.linger()
+	if g.plan.Cgroup && (governorGone() || g.lost.Load()) {
 		g.removeGroups()
 	}
 	unix.Exit(0)
+}
+
+// governorGone asks the kernel. What cannot be asked is gone.
+func governorGone() bool {
+	governor := [1]unix.PollFd{{Fd: guardGovernor, Events: unix.POLLIN}}
+	n, _ := unix.Poll(governor[:], 0)
+	return n != 0
+}
+
+// linger keeps how the workload ended for a governor that adopts: until the
+// lease's deadline, if the last one is gone.
+func (g *guard) linger() {
+	p := g.page
+	for g.keeps.Load() && p.ended.Load() != 0 && g.cause.Load() == 0 && governorGone() && Now() < p.freezeAt.Load() {
+		_ = unix.Nanosleep(&unix.Timespec{Nsec: 2e6}, nil)
+	}
 }
 
 // removeGroups removes the execution's control groups: the workload's, then,

@@ -28,6 +28,8 @@ type state struct {
 	frozenAt atomic.Int64  // when it did last
 	killedAt atomic.Int64  // when it killed the workload; 0 if it did not
 	ended    atomic.Uint64 // how the first process ended, see ended; 0 while it runs
+	released atomic.Uint32 // the workload was let go
+	adopted  atomic.Uint32 // how many governors took over from another
 }
 
 // ended packs why and how the first process ended into one word that is not 0.

@@ -23,8 +23,23 @@ func (s *Sandbox) run() {
 			s.heard(kind, arg)
 		}
 	}
-	_, _ = s.guard.Wait()
+	s.awaitGuard()
 	s.finish()
+}
+
+// awaitGuard waits until the guard, and with it all of its PID namespace, has
+// ended. What an adopted guard was is for its new parent to reap.
+func (s *Sandbox) awaitGuard() {
+	if s.guard != nil {
+		_, _ = s.guard.Wait()
+		return
+	}
+	fds := []unix.PollFd{{Fd: int32(s.guardFd), Events: unix.POLLIN}}
+	for {
+		if n, err := unix.Poll(fds, -1); n > 0 || err != nil && err != unix.EINTR {
+			return
+		}
+	}
 }
 
 func (s *Sandbox) heard(kind byte, arg uint64) {
@@ -38,6 +53,8 @@ func (s *Sandbox) heard(kind byte, arg uint64) {
 		s.mu.Unlock()
 	case msgReleased:
 		s.release <- arg == 1
+	case msgKept:
+		s.keeping <- arg == 1
 	case msgStopped:
 		s.tell(Event{EventStopped, unix.Signal(arg)})
 	case msgCont:

@@ -66,9 +66,10 @@ type Sandbox struct {
 	spec     Spec
 	group    *cgroup.Group // nil without control groups
 	page     *page
-	control  int // socket to the guard
-	launch   int // socket to the launcher, until it is the workload
-	guard    *os.Process
+	control  int         // socket to the guard
+	launch   int         // socket to the launcher, until it is the workload
+	guard    *os.Process // nil where this process is not its parent
+	guardPID int
 	guardFd  int // pidfd
 	mainFd   int // pidfd of the workload's first process
 	mainPID  int
@@ -90,6 +91,8 @@ type Sandbox struct {
 	kicks    uint64
 	waiting  map[uint64]chan struct{} // for the answer to a kick
 	release  chan bool                // answer to a release
+	keeping  chan bool                // answer to Keep
+	takeover uint32                   // of the page when this governor took over
 }
 
 // Listener is the seccomp listener on which the workload's execve, execveat
@@ -104,7 +107,7 @@ func (s *Sandbox) Tier() model.Tier { return s.tier }
 func (s *Sandbox) MainPID() int { return s.mainPID }
 
 // GuardPID is the guard in this process's PID namespace.
-func (s *Sandbox) GuardPID() int { return s.guard.Pid }
+func (s *Sandbox) GuardPID() int { return s.guardPID }
 
 // Program is the path of the program as the workload will run it.
 func (s *Sandbox) Program() string { return s.armed.Path }
@@ -126,8 +129,8 @@ func (s *Sandbox) Done() <-chan struct{} { return s.done }
 func (s *Sandbox) SetDeadline(freezeAt, killAt int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return
+	if s.closed || s.page.adopted.Load() != s.takeover {
+		return // another governs: the kernel has seen the end of this one
 	}
 	earlier := freezeAt < s.page.freezeAt.Load() || killAt < s.page.killAt.Load()
 	// The guard must not see a new freezeAt with an old killAt behind it.
@@ -335,7 +338,7 @@ func (s *Sandbox) Pids() ([]int, error) {
 	if s.group != nil {
 		return s.group.Pids()
 	}
-	return namespacePids(s.guard.Pid)
+	return namespacePids(s.guardPID)
 }
 
 // Wait waits until the workload has ended and nothing of it is left. The error
@@ -374,9 +377,7 @@ func (s *Sandbox) Close() error {
 	}
 	s.closed = true
 	s.page.unmap()
-	for _, fd := range []int{s.control, s.launch, s.guardFd, s.mainFd} {
-		_ = unix.Close(fd)
-	}
+	closeAll(s.control, s.launch, s.guardFd, s.mainFd)
 	_ = s.words.Close()
 	if s.group != nil {
 		if err := s.group.Remove(ctx); err != nil {

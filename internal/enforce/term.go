@@ -78,6 +78,20 @@ func (t *terminal) give(group int) {
 	}
 }
 
+// adopt takes over what another process of the session had given to the group,
+// with the modes from before it.
+func (t *terminal) adopt(group int, modes *unix.Termios) {
+	if t == nil {
+		return
+	}
+	if now, err := unix.IoctlGetInt(int(t.file.Fd()), unix.TIOCGPGRP); err == nil && now == group {
+		t.given = group
+	}
+	if modes != nil {
+		t.modes = modes
+	}
+}
+
 // take makes this process's group the foreground group again, if the workload
 // still has the terminal.
 func (t *terminal) take() {

@@ -18,6 +18,8 @@ type watcher struct {
 	thaws uint32         // ends of pauses seen
 	fds   [3]unix.PollFd // timer, governor, control
 	buf   [64]byte
+	oob   [64]byte // for descriptors
+	got   [5]int   // the descriptors that came with the last message
 	scan  procScan // to confirm SIGSTOP where there is no control group
 }
 
@@ -60,10 +62,11 @@ func (w *watcher) sleep() {
 }
 
 // lose notes that the governor is gone. Before the release, that is the end;
-// after it, the workload has until the deadline: a governor that comes back
-// within the lease may take over.
+// after it, the workload has until the deadline: a governor that comes within
+// the lease may take over, through the governor's end of the control socket,
+// which is kept here.
 func (w *watcher) lose() {
-	w.fds[1].Fd, w.fds[2].Fd = -1, -1
+	w.fds[1].Fd = -1
 	w.g.lost.Store(true)
 	if !w.g.released.Load() {
 		w.kill(CauseGovernor)
@@ -72,17 +75,18 @@ func (w *watcher) lose() {
 
 func (w *watcher) receive() {
 	for {
-		n, _, e := unix.Syscall6(unix.SYS_RECVFROM, guardControl, uintptr(unsafe.Pointer(&w.buf[0])), uintptr(len(w.buf)), unix.MSG_DONTWAIT, 0, 0)
+		n, fds, e := w.message()
 		if e == unix.EAGAIN || e == unix.EINTR {
 			return
 		}
 		if e != 0 || n == 0 {
+			w.fds[2].Fd = -1 // nobody can adopt any more
 			w.lose()
 			return
 		}
 		kind, arg, ok := parseMsg(w.buf[:n])
 		if !ok {
-			continue
+			kind = 0
 		}
 		switch kind {
 		case msgRelease:
@@ -96,6 +100,13 @@ func (w *watcher) receive() {
 			if w.g.page.ended.Load() == 0 {
 				_ = unix.Kill(-w.g.main, unix.Signal(arg))
 			}
+		case msgKeep:
+			w.keep(fds)
+		case msgAdopt:
+			w.adopt(fds)
+		}
+		for _, fd := range fds { // what is kept was duplicated
+			_ = unix.Close(fd)
 		}
 	}
 }
@@ -110,6 +121,7 @@ func (w *watcher) release() {
 		return
 	}
 	w.g.released.Store(true)
+	p.released.Store(1)
 	if _, err := unix.Write(w.g.gate, one); err != nil {
 		w.kill(CauseGovernor)
 	}

@@ -38,8 +38,13 @@ const (
 	guardStdin               // the workload's
 	guardStdout
 	guardStderr
-	guardWork   // from here on only with a control group: directory of the workload's group
-	guardFreeze // its cgroup.freeze, cgroup.kill, cgroup.events
+	guardPeer     // from here on /dev/null until keep: the governor's end of the control socket
+	guardListener // the seccomp listener
+	guardFirst    // pidfd of the workload's first process
+	guardCalls    // memory of what the gate holds
+	guardMemo     // what a governor must know that adopts
+	guardWork     // from here on only with a control group: directory of the workload's group
+	guardFreeze   // its cgroup.freeze, cgroup.kill, cgroup.events
 	guardKill
 	guardEvents
 	guardDir   // directory of the execution's groups
@@ -64,6 +69,8 @@ const (
 	msgKick    = 'K' // look at the page now, and answer with the same number
 	msgKill    = 'X'
 	msgSignal  = 'S' // signal the workload's first process group
+	msgKeep    = 'H' // keep the descriptors that come with it for a governor that adopts
+	msgAdopt   = 'A' // be governed by whom the descriptors that come with it are of
 
 	msgReady    = 'r' // guard to governor: all set, notes as JSON
 	msgFailed   = 'e' // guard or launcher to governor: failure as JSON
@@ -74,6 +81,8 @@ const (
 	msgCont     = 'c' // and continued
 	msgLapsed   = 'l' // frozen at the deadline
 	msgThawed   = 't' // thawed, because the deadline moved
+	msgKept     = 'h' // 1 if the descriptors are kept
+	msgAdopted  = 'o' // the sender is the governor now
 )
 
 const msgSize = 9

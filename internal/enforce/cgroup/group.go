@@ -123,6 +123,25 @@ func (h Host) createOlder(g *Group, id string) {
 	}
 }
 
+// Kept is what another process needs to know of the groups.
+type Kept struct {
+	Dir   string
+	Older []string
+	Held  Held
+}
+
+// Kept tells it.
+func (g *Group) Kept() Kept { return Kept{Dir: g.dir, Older: g.Older(), Held: g.held} }
+
+// Reopen returns groups that another process made.
+func Reopen(k Kept) (*Group, error) {
+	g := &Group{dir: k.Dir, older: k.Older, held: k.Held}
+	if !exists(g.Work()) {
+		return nil, fmt.Errorf("the control group %s is not there", g.Work())
+	}
+	return g, nil
+}
+
 // Limit puts the limits in force. A limit for which the host has no controller
 // is not an error: Held says which are.
 func (g *Group) Limit(l Limits) error {

@@ -18,6 +18,7 @@ type call struct {
 	target  *target
 	process model.Process
 	decided func() // gives back the slot, once
+	again   bool   // a gate before this one held it, too
 }
 
 // hold registers a call whose slot is taken.
@@ -40,6 +41,7 @@ func (c *call) handle() {
 		c.g.mu.Lock()
 		delete(c.g.inFlight, c.n.id)
 		c.g.mu.Unlock()
+		c.g.calls.give(c.n.slot)
 		c.decided()
 	}()
 	if c.ctx.Err() != nil || c.n.arch != thisMachine.audit || c.n.tid == 0 {

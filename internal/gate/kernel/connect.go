@@ -24,7 +24,7 @@ func (c *call) connect() {
 	case s.ofHost && a.family == unix.AF_UNSPEC:
 		// Disconnected, it could listen on the host.
 		c.refuse(refusal{"a connection made on the host cannot be dissolved"})
-	case s.ofHost:
+	case s.ofHost && !c.handedOver():
 		c.answer(unix.EISCONN) // only connected ones are handed over
 	case a.family == unix.AF_UNSPEC:
 		c.answer(rawConnect(s.fd, a.raw)) // reaches nothing: no action

@@ -26,21 +26,64 @@ func unixAddress(path string) []byte {
 	return append(append(raw, path...), 0)
 }
 
+// begun tells whether a gate that died had begun to connect the asker's socket
+// for this call, and marks that this one does. The flag that a gate sets for
+// the moment of a connect is taken back.
+func (c *call) begun(s *socket) bool {
+	table, slot := c.g.calls, c.n.slot
+	if c.again && table.marked(slot, markNonblock) {
+		setNonblock(s.fd, false)
+		table.mark(slot, markNonblock, false)
+	}
+	if c.again && table.marked(slot, markDialing) {
+		return true
+	}
+	if _, err := unix.Getpeername(s.fd); err != nil {
+		table.mark(slot, markDialing, true)
+	}
+	return false
+}
+
+// handedOver tells whether a gate that died had put a connected socket in the
+// place of the asker's, and only its answer was missing.
+func (c *call) handedOver() bool {
+	return c.again && c.g.calls.marked(c.n.slot, markHandingOver)
+}
+
+// resumed is what a connect comes to that goes on where another gate had begun.
+func resumed(errno unix.Errno) unix.Errno {
+	switch errno {
+	case unix.EISCONN:
+		return 0
+	case unix.EALREADY:
+		return unix.EINPROGRESS
+	}
+	return errno
+}
+
 // dial connects the asker's own socket. If it is a blocking one, it waits.
 func (c *call) dial(s *socket, raw []byte) (unix.Errno, string) {
+	connect := rawConnect
+	if c.begun(s) {
+		connect = func(fd int, raw []byte) unix.Errno { return resumed(rawConnect(fd, raw)) }
+	}
 	flags, err := unix.FcntlInt(uintptr(s.fd), unix.F_GETFL, 0)
 	if err != nil {
 		return err.(unix.Errno), ""
 	}
 	if flags&unix.O_NONBLOCK != 0 || s.kind == unix.SOCK_DGRAM {
-		return rawConnect(s.fd, raw), "" // does not block
+		return connect(s.fd, raw), "" // does not block
 	}
 	return c.waitConnect(s.fd, s.domain, sendTimeout(s.fd), func() unix.Errno {
 		// A connect that blocks could not be called off. The flag is the
 		// asker's too, so it is set for the moment of the call only.
+		c.g.calls.mark(c.n.slot, markNonblock, true)
 		setNonblock(s.fd, true)
-		defer setNonblock(s.fd, false)
-		return rawConnect(s.fd, raw)
+		defer func() {
+			setNonblock(s.fd, false)
+			c.g.calls.mark(c.n.slot, markNonblock, false)
+		}()
+		return connect(s.fd, raw)
 	})
 }
 
@@ -56,6 +99,9 @@ func (c *call) dialHost(s *socket, raw []byte) (unix.Errno, string) {
 		return unix.EACCES, "via=host is for TCP only"
 	}
 	if _, err := unix.Getpeername(s.fd); err == nil {
+		if c.handedOver() {
+			return 0, ""
+		}
 		return unix.EISCONN, ""
 	}
 	flags, err := unix.FcntlInt(uintptr(s.fd), unix.F_GETFL, 0)
@@ -86,6 +132,7 @@ func (c *call) dialHost(s *socket, raw []byte) (unix.Errno, string) {
 	if flags&unix.O_NONBLOCK == 0 {
 		setNonblock(fd, false)
 	}
+	c.g.calls.mark(c.n.slot, markHandingOver, true)
 	if err := c.g.listener.replace(c.n.id, fd, s.number, cloexec); err != nil {
 		return unix.EACCES, "could not be handed over: " + err.Error()
 	}

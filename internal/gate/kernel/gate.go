@@ -39,6 +39,11 @@ type Config struct {
 	// action, and the errno of an exec that failed is not known.
 	Interruptible bool
 	Asker         Asker
+	// Calls is where what is held stands, for a gate that comes after this
+	// one's death. The gate owns it from New on. Nil: it dies with the gate. What
+	// stands in it already is taken up again, each call that still waits as a new
+	// action.
+	Calls *Table
 	// Zones are those of a clean absolute path of the workload's root.
 	Zones func(path string) []model.Zone
 	// Mismatch is told of an exec that became something else than what was
@@ -72,6 +77,7 @@ type Gate struct {
 	netNamespace  inode
 	userNamespace inode
 
+	calls    *Table
 	mu       sync.Mutex
 	inFlight map[uint64]*call
 	busy     chan struct{} // has an item after inFlight became not empty
@@ -96,8 +102,15 @@ func New(config Config) (*Gate, error) {
 	if config.Refused == nil {
 		config.Refused = func(model.Process, string) {}
 	}
+	if config.Calls == nil {
+		config.Calls = newTable(nil, make([]byte, slots*slotSize))
+	}
+	if config.MaxInFlight+config.MaxConnecting >= slots {
+		return nil, fmt.Errorf("kernel gate: more than %d calls cannot be held at a time", slots-1)
+	}
 	g := &Gate{
 		config:   config,
+		calls:    config.Calls,
 		digests:  newDigests(config.MaxExecutable),
 		allowed:  newExecutables(),
 		starts:   newStartTimes(),
@@ -114,7 +127,7 @@ func New(config Config) (*Gate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kernel gate: duplicating the listener: %w", err)
 	}
-	if g.listener, err = newListener(fd); err != nil {
+	if g.listener, err = newListener(fd, g.calls); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("kernel gate: %w", err)
 	}
@@ -196,6 +209,9 @@ func (g *Gate) Run(ctx context.Context) error {
 		err = errors.Join(err, errStuck)
 	}
 	g.listener.close()
+	if !errors.Is(err, errStuck) {
+		g.calls.close()
+	}
 	return err
 }
 
@@ -204,8 +220,29 @@ const stopGrace = 5 * time.Second
 
 var errStuck = errors.New("kernel gate: a call could not be called off; it ends with the workload")
 
+// takeUp has everything handled that a gate before this one was told of and has
+// not answered.
+func (g *Gate) takeUp(ctx context.Context, running *sync.WaitGroup) {
+	for _, slot := range g.calls.used() {
+		n := g.listener.read(slot)
+		if !g.listener.valid(n.id) {
+			g.calls.give(slot)
+			continue
+		}
+		select {
+		case g.slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		c := g.hold(ctx, n)
+		c.again = true
+		running.Go(c.handle)
+	}
+}
+
 // receive takes notifications and has each handled.
 func (g *Gate) receive(ctx context.Context, stop int, running *sync.WaitGroup) error {
+	g.takeUp(ctx, running)
 	for {
 		select {
 		case g.slots <- struct{}{}:

@@ -17,6 +17,7 @@ type notification struct {
 	nr   int32
 	arch uint32
 	args [6]uint64
+	slot int // where it stands in the table
 }
 
 const (
@@ -32,20 +33,20 @@ var errGone = errors.New("asker is gone")
 type listener struct {
 	mu   sync.RWMutex // held for reading around each ioctl, so that the number is never another file's
 	fd   int          // -1 when closed
-	recv []byte
 	resp int
+	held *Table
 }
 
-func newListener(fd int) (*listener, error) {
+func newListener(fd int, held *Table) (*listener, error) {
 	var sizes struct{ notif, resp, data uint16 }
 	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_GET_NOTIF_SIZES, 0, uintptr(unsafe.Pointer(&sizes)))
 	if errno != 0 {
 		return nil, fmt.Errorf("asking for the sizes of seccomp notifications: %w", errno)
 	}
-	if sizes.notif < notificationSize || sizes.resp < responseSize {
+	if sizes.notif < notificationSize || sizes.notif > markAt || sizes.resp < responseSize {
 		return nil, fmt.Errorf("seccomp notifications of %d and %d bytes are not known", sizes.notif, sizes.resp)
 	}
-	l := &listener{fd: fd, recv: make([]byte, sizes.notif), resp: int(sizes.resp)}
+	l := &listener{fd: fd, resp: int(sizes.resp), held: held}
 	// Absent before Linux 6.6: then a wake-up costs a little more.
 	_, _, _ = unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
 	return l, nil
@@ -72,24 +73,34 @@ func (l *listener) ioctl(request uintptr, p unsafe.Pointer) unix.Errno {
 // receive takes the next notification. It is called after poll said that there
 // is one, so it does not block. errGone: there was one and its asker left.
 func (l *listener) receive() (notification, error) {
-	clear(l.recv) // the kernel insists
-	if errno := l.ioctl(unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&l.recv[0])); errno != 0 {
+	slot := l.held.take()
+	if slot < 0 {
+		return notification{}, errors.New("receiving a seccomp notification: no room to hold it")
+	}
+	if errno := l.ioctl(unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&l.held.slot(slot)[0])); errno != 0 {
+		l.held.give(slot)
 		if errno == unix.ENOENT || errno == unix.EINTR || errno == unix.EAGAIN {
 			return notification{}, errGone
 		}
 		return notification{}, fmt.Errorf("receiving a seccomp notification: %w", errno)
 	}
-	order := binary.NativeEndian
+	return l.read(slot), nil
+}
+
+// read decodes the notification in a slot.
+func (l *listener) read(slot int) notification {
+	order, b := binary.NativeEndian, l.held.slot(slot)
 	n := notification{
-		id:   order.Uint64(l.recv),
-		tid:  int(order.Uint32(l.recv[8:])),
-		nr:   int32(order.Uint32(l.recv[16:])),
-		arch: order.Uint32(l.recv[20:]),
+		id:   order.Uint64(b),
+		tid:  int(order.Uint32(b[8:])),
+		nr:   int32(order.Uint32(b[16:])),
+		arch: order.Uint32(b[20:]),
+		slot: slot,
 	}
 	for i := range n.args {
-		n.args[i] = order.Uint64(l.recv[32+8*i:])
+		n.args[i] = order.Uint64(b[32+8*i:])
 	}
-	return n, nil
+	return n
 }
 
 // respond ends the waiting of id: with an errno, or by letting the kernel
