@@ -91,7 +91,7 @@ func eventKinds() []string {
 	for k := model.RecordInput; k.Valid(); k++ {
 		names = append(names, k.String())
 	}
-	for k := model.InputSubmit; k <= model.InputTick; k++ {
+	for k := model.InputSubmit; k <= model.InputAdopt; k++ {
 		names = append(names, k.String())
 	}
 	for k := model.EffectRefuse; k <= model.EffectKill; k++ {

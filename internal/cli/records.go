@@ -139,6 +139,8 @@ func inputWords(in model.Input) (string, colour) {
 		return reportWords(*in.Report)
 	case model.InputExit:
 		return exitWords(*in.Exit), bold
+	case model.InputAdopt:
+		return fmt.Sprintf("taken over by the governor %d, %d calls asked again", in.Adoption.Governor, in.Adoption.Held), bold
 	}
 	return in.Kind.String(), faint
 }

@@ -17,11 +17,17 @@ import (
 
 // Main runs the command that the arguments name and returns the exit code.
 func Main(args []string) int {
-	a := &app{out: newOutput(os.Stdout, os.Stderr)}
+	a := &app{out: newOutput(os.Stdout, os.Stderr), keeper: keptBy()}
+	code := a.main(args)
+	a.keeper.tell("end") // not when it panics
+	return code
+}
+
+func (a *app) main(args []string) int {
 	root := a.root()
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(context.Background())
-	isRun := cmd.Name() == "run" && cmd.Parent() == root
+	isRun := (cmd.Name() == "run" || cmd.Name() == "adopt") && cmd.Parent() == root
 	code, silent := errors.AsType[exitCode](err)
 	switch {
 	case err == nil && a.out.failed:
@@ -45,8 +51,9 @@ func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 // app is what all commands share.
 type app struct {
-	out   *output
-	state string // --state
+	out    *output
+	state  string // --state
+	keeper *kept
 }
 
 func (a *app) root() *cobra.Command {
@@ -71,7 +78,7 @@ decided, and why, can be proved afterwards.`,
 	_ = root.MarkPersistentFlagDirname("state")
 	root.AddGroup(&cobra.Group{ID: "use", Title: "Running and watching:"}, &cobra.Group{ID: "manage", Title: "Managing and proving:"})
 	use := []*cobra.Command{a.runCommand(), a.psCommand(), a.eventsCommand(), a.whyCommand(), a.pauseCommand(), a.resumeCommand(),
-		a.killCommand(), a.haltCommand(), a.doctorCommand(), a.demoCommand(), a.versionCommand()}
+		a.killCommand(), a.haltCommand(), a.adoptCommand(), a.doctorCommand(), a.demoCommand(), a.versionCommand()}
 	manage := []*cobra.Command{a.policyCommand(), a.grantCommand(), a.evidenceCommand(), a.replayCommand()}
 	for _, c := range use {
 		c.GroupID = "use"

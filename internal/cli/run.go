@@ -30,6 +30,7 @@ type runFlags struct {
 	dir      string
 	quiet    bool
 	verbose  bool
+	restart  bool
 }
 
 // runCommand runs a command as a governed execution.
@@ -69,6 +70,7 @@ the command was not found, 137 governance ended it.`,
 	flags.StringArrayVar(&r.env, "env", nil, "set a `variable`, NAME=VALUE, or pass NAME on with --clear-env (repeatable)")
 	flags.BoolVar(&r.clearEnv, "clear-env", false, "pass on no variables but those of --env, and a plain PATH")
 	flags.StringVar(&r.dir, "dir", "", "run it in this `directory`")
+	flags.BoolVar(&r.restart, "restart", false, "start another governor when it dies, which takes the execution over within its lease")
 	flags.BoolVarP(&r.quiet, "quiet", "q", false, "say nothing while it runs")
 	flags.BoolVarP(&r.verbose, "verbose", "v", false, "say when it starts and ends, also where no terminal is")
 	_ = cmd.MarkFlagDirname("dir")
@@ -96,16 +98,30 @@ func (a *app) run(ctx context.Context, r *runFlags, argv []string) error {
 	if err := outOfReach(dir.Root(), r.dir); err != nil {
 		return err
 	}
+	if r.restart && a.keeper == nil {
+		return a.keep(ctx, dir, r.quiet, r.watching())
+	}
 	a.tidy(ctx, dir)
 
 	w := newWatcher(a.out, r.quiet, r.verbose)
-	spec.Notify = w.notice
+	spec.Notify = a.keeper.notices(w.notice)
 	result, err := governor.Run(ctx, spec)
 	w.close()
 	if err != nil {
 		return runProblem(r, result, err)
 	}
 	return w.ending(result)
+}
+
+// watching are the flags of `writ adopt` that go on with what these say.
+func (r *runFlags) watching() (flags []string) {
+	if r.quiet {
+		flags = append(flags, "--quiet")
+	}
+	if r.verbose {
+		flags = append(flags, "--verbose")
+	}
+	return flags
 }
 
 // outOfReach refuses a working directory that lies in the state directory.

@@ -89,6 +89,10 @@ func (w *watcher) tell(n governor.Notice) {
 		if w.start {
 			w.out.say("execution %s runs (tier %s)", n.Execution, n.Tier)
 		}
+	case governor.NoticeAdopted:
+		if w.start {
+			w.out.say("execution %s was taken over (%s)", n.Execution, n.Phase)
+		}
 	case governor.NoticeDenied:
 		w.tellDenied(n)
 	case governor.NoticeLost:

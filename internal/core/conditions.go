@@ -73,14 +73,19 @@ func (m *Machine) anyLost() bool {
 }
 
 // revalidated tells whether every condition was looked at after the phase was
-// entered, and holds.
+// entered, by the governor that governs now, and holds.
 func (m *Machine) revalidated() bool {
+	return m.seenSince(m.since) && (!m.adopted || m.seenSince(m.adoptedAt)) && m.allHold()
+}
+
+// seenSince tells whether every condition was looked at after t.
+func (m *Machine) seenSince(t int64) bool {
 	for i := range m.observations {
-		if m.observations[i].ObservedAt <= m.since {
+		if m.observations[i].ObservedAt <= t {
 			return false
 		}
 	}
-	return m.allHold()
+	return true
 }
 
 // notHolding returns the states that stand against going on.
@@ -147,7 +152,10 @@ func (m *Machine) hold() {
 		m.wait()
 		return
 	}
-	if !m.unsettled && m.now < m.renewAt {
+	if m.unseen() {
+		return // unsettled stays: it is decided when the last one was looked at
+	}
+	if !m.adopted && !m.unsettled && m.now < m.renewAt {
 		return
 	}
 	if d := m.rule(model.ActionContinue, nil); d.Allow {
@@ -203,7 +211,9 @@ func (m *Machine) NextWake() (int64, bool) {
 		at(after(m.since, m.sub.Settings.AdmitWithin))
 	case model.Running:
 		at(m.lease.Deadline)
-		at(m.renewAt)
+		if !m.unseen() {
+			at(m.renewAt)
+		}
 	case model.Paused:
 		at(m.killAt)
 		if m.awaitsRevalidation() {

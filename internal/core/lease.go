@@ -64,6 +64,7 @@ func (m *Machine) grantLease() {
 		l.Deadline = min(l.Deadline, m.observations[i].ValidUntil)
 	}
 	l.KillAt = after(l.Deadline, t.KillGrace)
+	m.adopted = false
 	m.lease, m.leaseDigest = l, model.DigestOf(model.Encode(l))
 	m.emit(model.Effect{Kind: model.EffectLease, Lease: &l})
 }

@@ -41,6 +41,7 @@ const (
 	CodeExited            = "exited"          // the workload ended by itself
 	CodeAllConditionsHold = "all_conditions_hold"
 	CodeBudgetActions     = "budget_actions" // more actions than the budget has
+	CodeNotAdoptable      = "not_adoptable"  // it was not let go, or is being killed
 )
 
 // Machine is the state of one execution. It is not safe for concurrent use:
@@ -68,6 +69,8 @@ type Machine struct {
 	lease       model.Lease
 	leaseDigest model.Digest
 	renewAt     int64 // when `continue` is decided next
+	adopted     bool  // a governor took over, and there was no lease since
+	adoptedAt   int64 // when the last one did
 	denying     bool  // answered a loss by denying: no action, no renewal
 
 	ordered     int64 // paused by an order until then (Mono); 0: not
@@ -114,6 +117,8 @@ func (m *Machine) Step(in model.Input) []model.Effect {
 		m.exited(*in.Exit)
 	case model.InputTick:
 		m.advance()
+	case model.InputAdopt:
+		m.adopt()
 	}
 	return m.out
 }

@@ -149,6 +149,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		in.Kind, in.Exit = model.InputExit, &model.Exit{Code: int32(code), Lost: word("lost", "")}
 	case "tick":
 		in.Kind = model.InputTick
+	case "adopt":
+		in.Kind, in.Adoption = model.InputAdopt, &model.Adoption{}
 	case "malformed":
 		in.Kind, in.Exit = model.InputTick, &model.Exit{}
 	default:

@@ -67,6 +67,7 @@ type simulation struct {
 	killed   bool
 	started  bool
 	budget   uint64
+	adopted  int64 // when a governor took over last; -1: never
 }
 
 // moodyPolicies changes its mind only between steps.
@@ -75,7 +76,7 @@ type moodyPolicies struct{ by [10]model.Decision }
 func (p *moodyPolicies) Decide(_ model.Digest, r model.Request) model.Decision { return p.by[r.Kind] }
 
 func newSimulation(seed uint64) *simulation {
-	s := &simulation{frozenAt: -1, rng: rand.New(rand.NewPCG(seed, 0x77726974)), policy: &moodyPolicies{}, ruled: map[uint64]int{}}
+	s := &simulation{frozenAt: -1, adopted: -1, rng: rand.New(rand.NewPCG(seed, 0x77726974)), policy: &moodyPolicies{}, ruled: map[uint64]int{}}
 	for k := range s.policy.by {
 		s.policy.by[k] = permit
 	}
@@ -180,6 +181,8 @@ func (s *simulation) randomInput() model.Input {
 		}
 	case n < 94 && r.IntN(4) == 0:
 		in.Kind = model.InputKind(r.IntN(12))
+	case n < 95 && r.IntN(3) == 0:
+		in.Kind, in.Adoption = model.InputAdopt, &model.Adoption{}
 	default:
 		in.Kind = model.InputTick
 	}
@@ -263,6 +266,8 @@ func (s *simulation) take(in model.Input) {
 		s.seen[in.Observation.Condition-1] = *in.Observation
 	case model.InputAsk:
 		s.asked++
+	case model.InputAdopt:
+		s.adopted = s.m.now
 	}
 }
 
@@ -362,6 +367,11 @@ func (s *simulation) checkLease(l model.Lease) error {
 	for _, o := range s.seen {
 		if l.Deadline > o.ValidUntil {
 			return fmt.Errorf("lease until %d outlives %s until %d", l.Deadline, o.Condition, o.ValidUntil)
+		}
+	}
+	for i, o := range s.seen {
+		if o.ObservedAt <= s.adopted {
+			return fmt.Errorf("a lease at %d rests on %s, last seen at %d by a governor that was gone at %d", s.m.now, model.Condition(i+1), o.ObservedAt, s.adopted)
 		}
 	}
 	s.leases = append(s.leases, l)

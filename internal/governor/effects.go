@@ -111,7 +111,7 @@ func (e *execution) arm(f model.Effect) {
 		e.report(f, err)
 		return
 	}
-	for _, step := range []func(*enforce.Sandbox) error{e.noteGuard, e.isTheProgram, e.gates, e.watchWorkload} {
+	for _, step := range []func(*enforce.Sandbox) error{e.noteGuard, e.isTheProgram, e.keep, e.gates, e.watchWorkload} {
 		if err = step(s); err != nil {
 			break
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/writ-run/writ/internal/enforce"
@@ -33,7 +34,7 @@ func (a asker) Outcome(o model.Outcome) {
 // gates starts the gate that holds the workload's exec and connect.
 func (e *execution) gates(s *enforce.Sandbox) error {
 	g, err := kernel.New(kernel.Config{
-		Listener: s.Listener(), Asker: asker{e}, Zones: e.workload.zones.Of,
+		Listener: s.Listener(), Calls: e.calls, Asker: asker{e}, Zones: e.workload.zones.Of,
 		Refused: func(p model.Process, why string) {
 			// It is denied already; asking puts it on record. The gate waits
 			// for that, so that a flood of such calls slows only itself.
@@ -46,9 +47,9 @@ func (e *execution) gates(s *enforce.Sandbox) error {
 	if err != nil {
 		return err
 	}
-	e.gate.Store(g)
 	e.gateDone = make(chan struct{})
-	e.aside(func() {
+	e.gate.Store(g)
+	e.runGate = func() {
 		defer close(e.gateDone)
 		if err := g.Run(e.ctx); err != nil && !errors.Is(err, context.Canceled) {
 			// No gate, no answers: the workload's calls fail from here on.
@@ -56,8 +57,31 @@ func (e *execution) gates(s *enforce.Sandbox) error {
 			e.fault.CompareAndSwap(nil, &err)
 			e.watch.integrity.Fault(integrity.ReasonGateLost, err.Error())
 		}
-	})
+	}
+	if e.adopted == nil {
+		e.aside(e.runGate)
+	}
 	return nil
+}
+
+// takeUpCalls makes the gate that takes up what another one held. It serves
+// nothing before the adoption is on record.
+func (e *execution) takeUpCalls(s *enforce.Sandbox, calls *os.File) (err error) {
+	if e.calls, err = kernel.OpenTable(calls); err != nil {
+		return err
+	}
+	return e.gates(s)
+}
+
+// lostSight makes what cannot be watched a loss of integrity.
+func (e *execution) lostSight(s *enforce.Sandbox, err error) {
+	select {
+	case <-s.Done():
+		return // its end is on its way
+	default:
+	}
+	e.fault.CompareAndSwap(nil, &err)
+	e.watch.integrity.Fault(integrity.ReasonUnreadable, err.Error())
 }
 
 // unreadable is a call of which the gate could not tell what it is about. It

@@ -74,6 +74,20 @@ func endGuard(ctx context.Context, path string) error {
 // killGuard kills the guard that a file names, if it is still that process. It
 // returns a descriptor of the process, or -1 where there is none any more.
 func killGuard(path string) (pidfd int, err error) {
+	fd, err := openGuard(path)
+	if err != nil || fd < 0 {
+		return fd, err
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		unix.Close(fd)
+		return -1, fmt.Errorf("ending the guard: %w", err)
+	}
+	return fd, nil
+}
+
+// openGuard returns a descriptor of the guard that a file names, if it is still
+// that process, or -1.
+func openGuard(path string) (pidfd int, err error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return -1, nil // nothing was armed
@@ -103,10 +117,6 @@ func killGuard(path string) (pidfd int, err error) {
 	if is, err := startTime(pid); err != nil || is != start {
 		unix.Close(fd)
 		return -1, nil
-	}
-	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-		unix.Close(fd)
-		return -1, fmt.Errorf("ending the guard: %w", err)
 	}
 	return fd, nil
 }

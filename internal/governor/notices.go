@@ -12,6 +12,7 @@ type NoticeKind string
 
 // The kinds of notices.
 const (
+	NoticeReady       NoticeKind = "ready" // the execution has its ID, and signals are heeded
 	NoticeStarted     NoticeKind = "started"
 	NoticeDenied      NoticeKind = "denied" // an action
 	NoticeLost        NoticeKind = "lost"   // a condition
@@ -19,6 +20,7 @@ const (
 	NoticeResumed     NoticeKind = "resumed"
 	NoticeTerminating NoticeKind = "terminating"
 	NoticeEnded       NoticeKind = "ended"
+	NoticeAdopted     NoticeKind = "adopted" // taken over from a governor that died
 )
 
 // Notice is something that a person watching the run would want to know.
@@ -96,6 +98,14 @@ func (e *execution) notify(in model.Input, effects []model.Effect) {
 		if e.spec.Notify != nil {
 			e.spec.Notify(n)
 		}
+	}
+}
+
+// say tells the watcher something that no effect is behind.
+func (e *execution) say(n Notice) {
+	if e.spec.Notify != nil {
+		n.Execution, n.Tier = e.sub.Execution, e.sub.Tier
+		e.spec.Notify(n)
 	}
 }
 

@@ -26,10 +26,14 @@ type watch struct {
 
 // prepareObservers makes the seven observers. They do not look yet.
 func (e *execution) prepareObservers() error {
-	mono, _ := e.clock()
+	since := e.adopted
+	if since == nil {
+		mono, _ := e.clock()
+		since = &past{began: mono}
+	}
 	files := observe.NewWatcher()
 	e.watch.integrity = integrity.New(integrity.Config{Clock: e.clock})
-	e.watch.scope = scope.New(scope.Config{Clock: e.clock, Budget: e.sub.Settings.Budget, Began: mono})
+	e.watch.scope = scope.New(scope.Config{Clock: e.clock, Budget: e.sub.Settings.Budget, Began: since.began})
 	observers := []observe.Observer{
 		e.watch.scope,
 		e.watch.integrity,
@@ -47,9 +51,11 @@ func (e *execution) prepareObservers() error {
 	observers = append(observers,
 		cryptography.New(cryptography.Config{
 			Clock: e.clock, Watcher: files, Keys: e.ring, Log: e.log, Second: e.dir.Checkpoint(e.sub.Execution),
-			Verifier: verifier, StateDir: e.dir.Root(),
+			Verifier: verifier, StateDir: e.dir.Root(), Mono: since.mono, Wall: since.wall,
 		}),
-		environment.New(environment.Config{Clock: e.clock, Watcher: files, Paths: []string{e.workload.dir, e.dir.Root()}}),
+		environment.New(environment.Config{
+			Clock: e.clock, Watcher: files, Paths: []string{e.workload.dir, e.dir.Root()}, Baseline: since.environment,
+		}),
 	)
 	e.watch.files, e.watch.runner = files, observe.NewRunner(observers...)
 	return nil

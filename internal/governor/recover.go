@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/writ-run/writ/internal/core"
 	"github.com/writ-run/writ/internal/enforce"
 	"github.com/writ-run/writ/internal/evidence/log"
 	"github.com/writ-run/writ/internal/evidence/record"
-	"github.com/writ-run/writ/internal/evidence/replay"
-	"github.com/writ-run/writ/internal/evidence/verify/offline"
 	"github.com/writ-run/writ/internal/governor/store"
 	"github.com/writ-run/writ/internal/keys"
 	"github.com/writ-run/writ/internal/model"
@@ -34,7 +31,8 @@ type Recovered struct {
 // Recover ends what dead governors left in a state directory: it kills what is
 // still in their control groups, rebuilds each machine from the evidence by
 // replay, records the outage and the end, and closes the log. Executions whose
-// governor lives are left alone. The error is about the directory; what one
+// governor lives are left alone, and so are those that may still be adopted:
+// until the lease has lapsed the guard holds them. The error is about the directory; what one
 // execution meets is in its Recovered.
 func Recover(ctx context.Context, dir *store.Dir, ring *keys.Ring) ([]Recovered, error) {
 	ids, err := dir.List()
@@ -44,6 +42,9 @@ func Recover(ctx context.Context, dir *store.Dir, ring *keys.Ring) ([]Recovered,
 	var all []Recovered
 	for _, id := range ids {
 		if _, err := os.Stat(dir.File(id, closedFile)); err == nil {
+			continue
+		}
+		if !dir.Governed(id) && adoptable(dir, id) {
 			continue
 		}
 		lock, err := dir.Lock(id)
@@ -102,10 +103,11 @@ func closeLog(ctx context.Context, l *log.Log, dir *store.Dir, ring *keys.Ring, 
 	if l.Size() == 0 {
 		return model.Denied, nil // its governor died before anything was asked for
 	}
-	machine, last, err := rebuild(dir.Log(id))
+	p, err := recall(dir.Log(id))
 	if err != nil {
 		return 0, err
 	}
+	machine, last := p.machine, p.last
 	if phase := machine.Status().Phase; phase.Final() {
 		return phase, nil // it died between the last record and the mark
 	}
@@ -120,34 +122,6 @@ func closeLog(ctx context.Context, l *log.Log, dir *store.Dir, ring *keys.Ring, 
 		return 0, err
 	}
 	return end(ctx, machine, j)
-}
-
-// rebuild replays a log into a machine.
-func rebuild(dir string) (*core.Machine, model.Record, error) {
-	r := replay.New(offline.Load)
-	var last model.Record
-	reader, err := log.OpenReader(dir, 0)
-	if err != nil {
-		return nil, last, err
-	}
-	defer reader.Close()
-	for {
-		entry, err := reader.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, last, err
-		}
-		if err := r.Record(entry.Record); err != nil {
-			return nil, last, fmt.Errorf("replaying record %d: %w", entry.Index, err)
-		}
-		last = entry.Record
-	}
-	if err := r.LoadError(); err != nil {
-		return nil, last, err
-	}
-	return r.Machine(), last, nil
 }
 
 // end gives a machine whose workload is dead the inputs that say so.

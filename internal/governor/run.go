@@ -52,8 +52,10 @@ type execution struct {
 	killed  bool       // under arming: nothing may be built any more
 	sandbox atomic.Pointer[enforce.Sandbox]
 	gate    atomic.Pointer[kernel.Gate]
+	calls   *kernel.Table // what the gate holds
 	// gateDone is set before gate and closed when the gate has ended.
 	gateDone chan struct{}
+	runGate  func()
 	lease    model.Lease // the loop's goroutine only, as are paused and result
 	paused   bool
 	// suspended: paused from the terminal; silent: and nothing was said of it.
@@ -63,6 +65,7 @@ type execution struct {
 	fault             atomic.Pointer[error] // first failure of enforcement, for people
 	result            Result
 	orders            seen
+	adopted           *past // what was recorded before this governor took over; nil where it did not
 }
 
 // Run governs one execution from its request to its end. An error before the
@@ -79,6 +82,18 @@ func Run(ctx context.Context, s Spec) (Result, error) {
 }
 
 func (e *execution) govern() error {
+	return e.serve(func() {
+		// The submission is the first input, and the first word in the log.
+		sub := e.sub
+		if _, err := e.loop.call(e.ctx, model.Input{Kind: model.InputSubmit, Submission: &sub}); err == nil {
+			e.runObservers()
+		}
+	})
+}
+
+// serve runs the execution to its end. Begin is called aside, with everything
+// ready.
+func (e *execution) serve(begin func()) error {
 	e.result = Result{Execution: e.sub.Execution}
 	listener, err := listenLocal(e.dir.Socket(e.sub.Execution))
 	if err != nil {
@@ -90,16 +105,13 @@ func (e *execution) govern() error {
 
 	stopSignals := e.forwardSignals()
 	defer stopSignals()
-	if err := e.prepareObservers(); err != nil {
-		return err
-	}
-	e.aside(func() {
-		// The submission is the first input, and the first word in the log.
-		sub := e.sub
-		if _, err := e.loop.call(e.ctx, model.Input{Kind: model.InputSubmit, Submission: &sub}); err == nil {
-			e.runObservers()
+	e.say(Notice{Kind: NoticeReady})
+	if e.watch.runner == nil {
+		if err := e.prepareObservers(); err != nil {
+			return err
 		}
-	})
+	}
+	e.aside(begin)
 	if err := e.loop.run(e.ctx); err != nil {
 		e.stopAtOnce()
 		e.result.Phase, e.result.Reason = model.Terminated, "evidence_lost"

@@ -30,6 +30,9 @@ const asGovernor = "WRIT_TEST_GOVERNOR"
 
 func TestMain(m *testing.M) {
 	enforce.Main()
+	if state := os.Getenv(asAdopter); state != "" {
+		os.Exit(beAdopter(state, os.Args[1]))
+	}
 	if state := os.Getenv(asGovernor); state != "" {
 		os.Exit(beGovernor(state, os.Args[1:]))
 	}

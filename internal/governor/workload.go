@@ -228,6 +228,10 @@ func fileDigest(path string) (model.Digest, error) {
 		return model.Digest{}, fmt.Errorf("hashing the executable: %w", err)
 	}
 	defer f.Close()
+	return digestOf(f)
+}
+
+func digestOf(f *os.File) (model.Digest, error) {
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
 		return model.Digest{}, fmt.Errorf("hashing the executable: %w", err)

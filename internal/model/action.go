@@ -99,6 +99,7 @@ const (
 	ReasonUnknownBundle  = "unknown_bundle"   // the bundle in force is not loaded
 	ReasonConditionLost  = "condition_lost"   // one of the seven does not hold
 	ReasonNotRunning     = "not_running"      // the execution is not in a phase in which it may act
+	ReasonGovernorLost   = "governor_lost"    // its governor died before it was decided; it is asked again
 	ReasonTooManyPending = "too_many_pending" // more actions wait for the end of a pause than are kept
 )
 

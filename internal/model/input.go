@@ -12,9 +12,10 @@ const (
 	InputReport                       // Report: how carrying out an effect went
 	InputExit                         // Exit: the workload ended
 	InputTick                         // nothing but time
+	InputAdopt                        // Adoption: another governor took over
 )
 
-var inputNames = []string{"", "submit", "observe", "ask", "outcome", "order", "report", "exit", "tick"}
+var inputNames = []string{"", "submit", "observe", "ask", "outcome", "order", "report", "exit", "tick", "adopt"}
 
 func (k InputKind) String() string               { return nameOf(inputNames, k, "input") }
 func (k InputKind) MarshalText() ([]byte, error) { return marshalWord(inputNames, k, "input") }
@@ -36,6 +37,7 @@ type Input struct {
 	Order       *Order       `cbor:"8,keyasint,omitempty" json:"order,omitempty"`
 	Report      *Report      `cbor:"9,keyasint,omitempty" json:"report,omitempty"`
 	Exit        *Exit        `cbor:"10,keyasint,omitempty" json:"exit,omitempty"`
+	Adoption    *Adoption    `cbor:"11,keyasint,omitempty" json:"adoption,omitempty"`
 }
 
 // WellFormed tells whether exactly the field that Kind names is set.
@@ -48,16 +50,26 @@ func (in Input) WellFormed() bool {
 		InputOrder:   in.Order != nil,
 		InputReport:  in.Report != nil,
 		InputExit:    in.Exit != nil,
+		InputTick:    in.Kind == InputTick,
+		InputAdopt:   in.Adoption != nil,
 	}
-	if in.Kind < InputSubmit || in.Kind > InputTick {
+	if in.Kind < InputSubmit || int(in.Kind) >= len(set) {
 		return false
 	}
-	for k := InputSubmit; k < InputTick; k++ {
+	for k := InputSubmit; int(k) < len(set); k++ {
 		if set[k] != (k == in.Kind) {
 			return false
 		}
 	}
 	return true
+}
+
+// Adoption tells that a governor took over an execution whose governor died.
+type Adoption struct {
+	LastSeq  uint64 `cbor:"1,keyasint" json:"last_seq"`                 // last record of the governor before
+	Governor int64  `cbor:"2,keyasint" json:"governor"`                 // process number of the new one
+	Start    uint64 `cbor:"3,keyasint" json:"start"`                    // its start time, as of a Process
+	Held     int64  `cbor:"4,keyasint,omitempty" json:"held,omitempty"` // calls that the one before was told of, to be asked again
 }
 
 // Outcome tells what became of an action: every allow gets exactly one.

@@ -55,7 +55,7 @@ func TestWordsRoundTrip(t *testing.T) {
 		func(s string) (textWord, error) { var w Access; err := w.UnmarshalText([]byte(s)); return w, err })
 	check("order", 3, func(i int) textWord { return OrderKind(i) },
 		func(s string) (textWord, error) { var w OrderKind; err := w.UnmarshalText([]byte(s)); return w, err })
-	check("input", 8, func(i int) textWord { return InputKind(i) },
+	check("input", 9, func(i int) textWord { return InputKind(i) },
 		func(s string) (textWord, error) { var w InputKind; err := w.UnmarshalText([]byte(s)); return w, err })
 	check("effect", 10, func(i int) textWord { return EffectKind(i) },
 		func(s string) (textWord, error) { var w EffectKind; err := w.UnmarshalText([]byte(s)); return w, err })

@@ -44,6 +44,10 @@ func (s *story) input(index uint64, at moment, body []byte) *flaw {
 		if o := canon.Find(body, inputOutcome); o != nil {
 			delete(s.open, canon.Uint(canon.Find(o, outcomeNumber)))
 		}
+	case model.InputAdopt:
+		if a := canon.Find(body, inputAdoption); a != nil && canon.Uint(canon.Find(a, adoptionLast))+1 != index {
+			return flawAt(index, BadInput, "it takes over after record %d", canon.Uint(canon.Find(a, adoptionLast)))
+		}
 	}
 	if s.submission == nil {
 		return flawAt(index, BadInput, "the first input is not the submission")

@@ -38,10 +38,13 @@ const (
 	recordEngine    = 8
 	recordDeps      = 9
 
-	inputKind    = 1
-	inputMono    = 2
-	inputWall    = 3
-	inputOutcome = 7
+	inputKind     = 1
+	inputMono     = 2
+	inputWall     = 3
+	inputOutcome  = 7
+	inputAdoption = 11
+
+	adoptionLast = 1
 
 	outcomeNumber = 1
 

@@ -166,6 +166,14 @@ func (g *Gate) Allowed(dev, ino uint64) (model.Resource, bool) {
 	return g.allowed.get(inode{dev, ino})
 }
 
+// Remember makes Allowed know an executable that a gate before this one had
+// allowed.
+func (g *Gate) Remember(dev, ino uint64, r model.Resource) { g.allowed.add(inode{dev, ino}, r) }
+
+// Held is how many calls a gate before this one had been told of and not
+// answered, as far as the table says. It is asked before Run.
+func (g *Gate) Held() int { return len(g.calls.used()) }
+
 // Run serves the listener until ctx ends or no process is left under the
 // filter. Then everything that waits is denied and the listener closed. It
 // returns nil in both cases, when all of its goroutines have ended, or an

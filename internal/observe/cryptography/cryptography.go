@@ -52,6 +52,9 @@ type Config struct {
 	// MinBytes and MinInodes must be free for the user in the state
 	// directory's file system. Zero takes DefaultMinBytes, DefaultMinInodes.
 	MinBytes, MinInodes uint64
+	// Mono and Wall are an instant of both clocks against which the clock is
+	// judged, for a governor that comes later. Zero: the first look.
+	Mono, Wall int64
 }
 
 // Room that must be free by default: a run of some minutes, and its segment
@@ -97,8 +100,13 @@ func New(c Config) *Observer {
 	if c.MinInodes == 0 {
 		c.MinInodes = DefaultMinInodes
 	}
+	var since clock
+	if c.Mono != 0 {
+		since = clock{known: true, offset: c.Wall - c.Mono, since: c.Mono, mono: c.Mono}
+	}
 	return &Observer{
 		config:   c,
+		clock:    since,
 		digest:   model.DigestOf(fmt.Appendf(nil, "%s+%08x", c.Verifier.Name(), c.Verifier.KeyHash())),
 		keyFiles: files.NewSet(c.Keys.Files()...),
 		second:   second{path: c.Second, verifier: c.Verifier, roots: map[uint64]model.Digest{}},

@@ -55,6 +55,9 @@ type Config struct {
 	// Paths are places whose own mount must stay, such as the working and
 	// state directories. "/" and the control groups are always among them.
 	Paths []string
+	// Baseline is the digest of the fingerprint that was recorded at admission,
+	// for a governor that comes later. Zero: the first look is the baseline.
+	Baseline model.Digest
 }
 
 // Observer watches environment.
@@ -124,6 +127,9 @@ func (o *Observer) Observe(context.Context) model.Observation {
 	o.mu.Lock()
 	if o.baseline == nil {
 		o.baseline, o.was = o.last, o.digest
+		if !o.config.Baseline.IsZero() {
+			o.was = o.config.Baseline
+		}
 	}
 	was, is, digest := o.baseline, o.last, o.digest
 	same := digest == o.was
@@ -132,6 +138,9 @@ func (o *Observer) Observe(context.Context) model.Observation {
 		return look.Valid(digest, fmt.Sprintf("%d facts as at admission", len(is)))
 	}
 	changes := Changes(was, is)
+	if len(changes) == 0 {
+		return look.Lost(digest, ReasonDrift, "something has changed since the fingerprint that was recorded at admission")
+	}
 	reason := ReasonDrift
 	for _, c := range changes {
 		if strings.HasPrefix(c, "boot.") {

@@ -18,6 +18,7 @@ import (
 	"github.com/writ-run/writ/client"
 	"github.com/writ-run/writ/internal/enforce"
 	"github.com/writ-run/writ/internal/evidence/log"
+	"github.com/writ-run/writ/internal/evidence/replay"
 	"github.com/writ-run/writ/internal/governor"
 	"github.com/writ-run/writ/internal/governor/store"
 	"github.com/writ-run/writ/internal/grant"
@@ -49,6 +50,14 @@ var sentinels = []struct {
 	{governor.ErrOrderStale, "order_refused", 0},
 	{governor.ErrOrderElsewhere, "order_refused", 0},
 	{governor.ErrOrderRepeated, "order_refused", 0},
+
+	{governor.ErrGoverned, "adopt_governed", 0},
+	{enforce.ErrGoverned, "adopt_governed", 0},
+	{governor.ErrTooLate, "adopt_too_late", 137},
+	{governor.ErrNothingLeft, "adopt_nothing_left", 137},
+	{enforce.ErrNotKept, "adopt_nothing_left", 137},
+	{governor.ErrOtherEngine, "adopt_other_engine", 137},
+	{governor.ErrOtherBoot, "adopt_other_boot", 137},
 
 	{client.ErrGone, "execution_ended", 0},
 
@@ -101,6 +110,9 @@ func Explain(err error) *problem.Problem {
 		p := problem.New(code, e.Error()).Because(err)
 		p.Run = e.Code()
 		return p
+	}
+	if d, ok := errors.AsType[*replay.Difference](err); ok {
+		return problem.New("replay_differs", "%s", d).Because(err)
 	}
 	for _, s := range sentinels {
 		if errors.Is(err, s.err) {

@@ -45,18 +45,9 @@ func CheckGrant(find func(model.Digest) ([]byte, bool), k verify.GrantKeys, s mo
 	if err != nil {
 		return err
 	}
-	var chain [][]byte
-	for at := s.Grant; !at.IsZero(); {
-		envelope, ok := find(at)
-		if !ok || len(chain) > grant.MaxDepth {
-			return fmt.Errorf("the grant with the digest %s is not in the log", at)
-		}
-		var g grant.Grant
-		if _, err := keys.Unseal(envelope, trust, grant.Predicate, &g, keys.Operator, keys.Governor); err != nil {
-			return err
-		}
-		chain = append([][]byte{envelope}, chain...)
-		at = g.ParentDigest
+	chain, err := Chain(find, trust, s.Grant)
+	if err != nil {
+		return err
 	}
 	c, err := grant.Check(chain, trust)
 	if err != nil {
@@ -70,4 +61,22 @@ func CheckGrant(find func(model.Digest) ([]byte, bool), k verify.GrantKeys, s mo
 		return fmt.Errorf("it was good from %s until %s, the submission is of %s", c.From(), c.Until(), now.UTC())
 	}
 	return c.Permits(s.Agent, s.Argv, s.Dir)
+}
+
+// Chain returns the envelopes of a recorded grant and those above it, the
+// first above all others.
+func Chain(find func(model.Digest) ([]byte, bool), trust *keys.Trust, leaf model.Digest) (chain [][]byte, err error) {
+	for at := leaf; !at.IsZero(); {
+		envelope, ok := find(at)
+		if !ok || len(chain) > grant.MaxDepth {
+			return nil, fmt.Errorf("the grant with the digest %s is not in the log", at)
+		}
+		var g grant.Grant
+		if _, err := keys.Unseal(envelope, trust, grant.Predicate, &g, keys.Operator, keys.Governor); err != nil {
+			return nil, err
+		}
+		chain = append([][]byte{envelope}, chain...)
+		at = g.ParentDigest
+	}
+	return chain, nil
 }
