@@ -75,6 +75,16 @@ func findAlive(dir *store.Dir, name string) (model.ExecutionID, error) {
 func (a *app) order(ctx context.Context, dir *store.Dir, ring *keys.Ring, id model.ExecutionID, kind model.OrderKind, operator, reason string) error {
 	c, alive := dial(dir, id)
 	defer c.Close()
+	if !alive && kind == model.OrderKill {
+		if orphans, err := governor.Orphans(dir); err == nil && slices.Contains(orphans, id) {
+			phase, err := governor.EndOrphan(ctx, dir, ring, id)
+			if err != nil {
+				return err
+			}
+			a.out.print("%s  %s; its governor had died", id, phase)
+			return nil
+		}
+	}
 	if !alive {
 		return problem.New("execution_ended", "execution %s has ended, so nobody can %s it", id, kind)
 	}

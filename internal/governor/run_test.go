@@ -30,6 +30,9 @@ const asGovernor = "WRIT_TEST_GOVERNOR"
 
 func TestMain(m *testing.M) {
 	enforce.Main()
+	if os.Getenv(asWorkload) != "" {
+		os.Exit(beWorkload())
+	}
 	if state := os.Getenv(asAdopter); state != "" {
 		os.Exit(beAdopter(state, os.Args[1]))
 	}
@@ -41,6 +44,7 @@ func TestMain(m *testing.M) {
 
 func beGovernor(state string, argv []string) int {
 	os.Unsetenv(asGovernor)
+	bePatient()
 	var settings []byte
 	if text := os.Getenv("WRIT_TEST_SETTINGS"); text != "" {
 		settings = []byte(text)
@@ -76,6 +80,7 @@ type host struct {
 	state, work string
 	tier        string
 	settings    string // of the bundle; "": the built-in ones
+	env         []string
 }
 
 func newHost(t *testing.T) host {
@@ -99,7 +104,7 @@ func newHost(t *testing.T) host {
 func (h host) command(argv ...string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", argv...)
 	cmd.Dir = h.work
-	cmd.Env = append(os.Environ(), asGovernor+"="+h.state, "WRIT_TEST_TIER="+h.tier, "WRIT_TEST_SETTINGS="+h.settings)
+	cmd.Env = append(append(os.Environ(), h.env...), asGovernor+"="+h.state, "WRIT_TEST_TIER="+h.tier, "WRIT_TEST_SETTINGS="+h.settings)
 	return cmd
 }
 
@@ -400,9 +405,9 @@ func TestGovernorKilledAtAnyMoment(t *testing.T) {
 	h.leavesNothing(t)
 }
 
-// Recovery does not wait for the lease: what a dead governor left is ended
-// before the log says so, with control groups and without.
-func TestRecoverEndsWhatIsLeftAtOnce(t *testing.T) {
+// Recovery leaves alone what may still be adopted. Ending it does not wait for
+// the lease: it is ended before the log says so, with control groups and without.
+func TestOrphanIsLeftUntilItIsEnded(t *testing.T) {
 	for _, tier := range []string{"", "user"} {
 		t.Run("tier "+tier, func(t *testing.T) {
 			h := newHost(t)
@@ -414,9 +419,14 @@ func TestRecoverEndsWhatIsLeftAtOnce(t *testing.T) {
 			}
 			_ = cmd.Process.Kill()
 			await(t, "death of the governor", func() bool { return !dir.Governed(h.only(t)) })
-			recovered, err := Recover(t.Context(), dir, ring)
-			if err != nil || len(recovered) != 1 || recovered[0].Err != nil || recovered[0].Phase != model.Terminated {
-				t.Fatalf("recovered: %+v, %v", recovered, err)
+			if left, err := Recover(t.Context(), dir, ring); err != nil || len(left) != 0 {
+				t.Fatalf("an execution within its lease was recovered: %+v, %v", left, err)
+			}
+			if orphans, err := Orphans(dir); err != nil || len(orphans) != 1 {
+				t.Fatalf("orphans: %v, %v", orphans, err)
+			}
+			if phase, err := EndOrphan(t.Context(), dir, ring, h.only(t)); err != nil || phase != model.Terminated {
+				t.Fatalf("ended: %s, %v", phase, err)
 			}
 			h.leavesNothing(t)
 			h.stands(t)
