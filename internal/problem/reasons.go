@@ -23,6 +23,7 @@ var reasons = area{
 		refused("action_out_of_order", "an action was out of order", "actions are numbered without gaps", "report it, with the output of `writ events ID`"),
 		refused("unknown_outcome", "an outcome belongs to no action", "each allowed action has exactly one outcome", "report it, with the output of `writ events ID`"),
 		refused("unexpected_report", "a report came that nobody waited for", "only what was ordered can be reported on", "report it, with the output of `writ events ID`"),
+		refused("not_adoptable", "there was nothing to take over", "only a workload that was let go, and is not being killed, can change its governor", "`writ why ID` says where it stood"),
 		refused("unexpected_exit", "an end came that could not be", "a workload that never started cannot end", "report it, with the output of `writ events ID`"),
 		refused("not_established", "the conditions were not all established in time", "it may start only when all seven were seen to hold", "`writ why ID` names those that are missing; a slow host may need a longer `admit` in the settings"),
 		refused("arm_failed", "the enforcement could not be built", "the workload's first instruction runs only when all that holds it is armed", "`writ doctor` probes what is needed"),
