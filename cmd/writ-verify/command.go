@@ -10,19 +10,25 @@ import (
 	"slices"
 
 	"github.com/writ-run/writ/internal/evidence/checkpoint"
+	"github.com/writ-run/writ/internal/evidence/quorum"
 	"github.com/writ-run/writ/internal/evidence/verify"
 	"github.com/writ-run/writ/internal/evidence/verify/bundle"
 	"github.com/writ-run/writ/internal/evidence/verify/offline"
+	"github.com/writ-run/writ/internal/model"
 	"github.com/writ-run/writ/internal/policy"
 )
 
 const usage = `writ-verify checks evidence of Writ, offline: a bundle that ` + "`writ evidence export`" + `
 made, or a log.
 
-usage: writ-verify [--trust FILE | --key VKEY]... [--checkpoint FILE] [--open]
-                   [--whole] [--no-replay] [-o table|json] BUNDLE|DIR|FILE
+usage: writ-verify [--trust FILE | --key VKEY]... [--checkpoint FILE]
+                   [--witness-policy FILE] [--open] [--whole] [--no-replay]
+                   [-o table|json] BUNDLE|DIR|FILE
+       writ-verify --proof FILE [--trust FILE | --key VKEY]...
+                   [--witness-policy FILE] [-o table|json] [RECORD]
 
-DIR is a log directory, FILE a single segment. The answer is
+DIR is a log directory, FILE a single segment. With --proof it is one record
+whose place in the log is checked. The answer is
   VALID         exit code 0   everything that can be checked was checked, and holds
   INVALID       exit code 1   with the reason, the first bad index and the place
   UNVERIFIABLE  exit code 2   with what is missing; also for wrong usage
@@ -30,6 +36,10 @@ DIR is a log directory, FILE a single segment. The answer is
   --trust FILE       verifier keys that you trust, one a line (a host's "trust" file)
   --key VKEY         one verifier key that you trust, as name+hash+key
   --checkpoint FILE  a signed checkpoint of the log from elsewhere, which it must continue
+  --witness-policy FILE
+                     whose cosignatures the checkpoint, or the proof, must have
+  --proof FILE       a tlog-proof of one record, as writ evidence prove writes it;
+                     RECORD is the record where the proof does not hold it
   --whole            of a bundle: take only executions from their beginning to their end
   --open             of a log: the execution may still be running
   --no-replay        do not decide the recorded inputs again
@@ -50,6 +60,8 @@ type arguments struct {
 	path       string
 	trust      []string
 	checkpoint []byte
+	quorum     *quorum.Policy
+	proof      []byte
 	open       bool
 	whole      bool
 	noReplay   bool
@@ -72,8 +84,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stdout, "writ-verify %s, engine %s\n", bundle.Verifier(), policy.EngineDigest())
 		return exitValid
 	}
+	if a.proof != nil {
+		return prove(stdout, stderr, a)
+	}
 	opts := offline.Options(a.trust)
-	opts.Checkpoint, opts.Open = a.checkpoint, a.open
+	opts.Checkpoint, opts.Open, opts.Quorum = a.checkpoint, a.open, a.quorum
 	if a.noReplay {
 		opts.Load = nil
 	}
@@ -82,7 +97,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "writ-verify: writing the answer: %s\n", err)
 		return exitUnverifiable
 	}
-	switch verdict {
+	return exitCode(verdict)
+}
+
+func exitCode(v verify.Verdict) int {
+	switch v {
 	case verify.Valid:
 		return exitValid
 	case verify.Invalid:
@@ -114,6 +133,50 @@ func writeJSON(out io.Writer, r any) error {
 	return enc.Encode(r)
 }
 
+// prove checks a proof of one record.
+func prove(stdout, stderr io.Writer, a arguments) int {
+	opts := verify.ProofOptions{Trust: a.trust, Quorum: a.quorum}
+	if a.path != "" {
+		record, err := readSmall(a.path, model.MaxEncoded)
+		if err != nil {
+			fmt.Fprintf(stderr, "writ-verify: reading the record: %s\n", err)
+			return exitUnverifiable
+		}
+		opts.Record = record
+	}
+	result := verify.Proof(a.proof, opts)
+	var err error
+	if a.output == "json" {
+		err = writeJSON(stdout, result)
+	} else {
+		err = writeProof(stdout, result)
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "writ-verify: writing the answer: %s\n", err)
+		return exitUnverifiable
+	}
+	return exitCode(result.Verdict)
+}
+
+// readSmall reads a file of at most limit bytes.
+func readSmall(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, limit+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(content) == 0:
+		return nil, errors.New("it is empty")
+	case int64(len(content)) > limit:
+		return nil, fmt.Errorf("it has more than %d bytes", limit)
+	}
+	return content, nil
+}
+
 func parse(args []string) (arguments, error) {
 	a := arguments{}
 	set := flag.NewFlagSet("writ-verify", flag.ContinueOnError)
@@ -135,12 +198,20 @@ func parse(args []string) (arguments, error) {
 		a.trust = append(a.trust, vkey)
 		return err
 	})
-	set.Func("checkpoint", "", func(path string) error {
-		content, err := os.ReadFile(path)
-		if err == nil && len(content) == 0 {
-			err = errors.New("it is empty")
+	set.Func("checkpoint", "", func(path string) (err error) {
+		a.checkpoint, err = readSmall(path, quorum.MaxCosigned)
+		return err
+	})
+	set.Func("proof", "", func(path string) (err error) {
+		a.proof, err = readSmall(path, verify.MaxProof)
+		return err
+	})
+	set.Func("witness-policy", "", func(path string) error {
+		content, err := readSmall(path, quorum.MaxFile)
+		if err != nil {
+			return err
 		}
-		a.checkpoint = content
+		a.quorum, err = quorum.Parse(content)
 		return err
 	})
 	set.BoolVar(&a.open, "open", false, "")
@@ -167,6 +238,10 @@ func parse(args []string) (arguments, error) {
 	case !slices.Contains([]string{"table", "json"}, a.output):
 		return a, fmt.Errorf("-o %s: want table or json", a.output)
 	case a.version:
+		return a, nil
+	case a.proof != nil && (a.checkpoint != nil || a.open || a.noReplay):
+		return a, errors.New("--proof is not for a log: --checkpoint, --open and --no-replay do not go with it")
+	case a.proof != nil && len(paths) == 0:
 		return a, nil
 	case len(paths) == 0:
 		return a, errors.New("no bundle and no log given")

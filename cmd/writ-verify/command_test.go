@@ -168,10 +168,11 @@ func TestImports(t *testing.T) {
 	allowed := map[string][]string{
 		"canon":          {own + "model"},
 		"checkpoint":     {own + "model"},
+		"quorum":         {own + "evidence/checkpoint"},
 		"segment":        {own + "model"},
 		"record":         {own + "model"},
 		"replay":         {own + "model", own + "core", own + "evidence/canon", own + "evidence/record"},
-		"verify":         {own + "model", own + "evidence/canon", own + "evidence/checkpoint", own + "evidence/replay", own + "evidence/segment"},
+		"verify":         {own + "model", own + "evidence/canon", own + "evidence/checkpoint", own + "evidence/quorum", own + "evidence/replay", own + "evidence/segment"},
 		"archive":        {own + "model"},
 		"verify/bundle":  {own + "model", own + "keys", own + "policy", own + "evidence/archive", own + "evidence/canon", own + "evidence/checkpoint", own + "evidence/record", own + "evidence/replay", own + "evidence/segment", own + "evidence/verify", own + "evidence/verify/offline"},
 		"verify/offline": {own + "model", own + "core", own + "evidence/verify", own + "grant", own + "keys", own + "policy"},

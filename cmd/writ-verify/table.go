@@ -142,6 +142,12 @@ func (t *table) log(r verify.Result) {
 	for _, e := range r.Engines {
 		t.row("engine", "%s", e)
 	}
+	for _, witness := range r.Witnesses {
+		t.row("cosigned by", "%s at %s", plain(witness.Name), witness.At.Format(time.RFC3339))
+	}
+	if r.Witnessed > 0 {
+		t.row("witnessed", "%d records, by a quorum", r.Witnessed)
+	}
 	t.row("replayed", "%t", r.Replayed)
 	t.rows("note", r.Notes)
 }
@@ -152,6 +158,46 @@ func (t *table) fix(v verify.Verdict, keys []verify.Key) {
 	if untrusted && v == verify.Unverifiable {
 		t.row("fix", "get the host's keys by a way you trust, and give them with --trust FILE or --key VKEY")
 	}
+}
+
+// writeProof writes the answer about one record for people.
+func writeProof(out io.Writer, r verify.ProofResult) error {
+	var b bytes.Buffer
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "  %-12s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	fmt.Fprintln(&b, r.Verdict)
+	row("record", "%d", r.Index)
+	if r.Reason != "" {
+		row("reason", "%s: %s", r.Reason, plain(r.Detail))
+	}
+	for _, m := range r.Missing {
+		row("missing", "%s", plain(m))
+	}
+	if r.LogKey != "" {
+		row("log", "%s", plain(r.Origin))
+		row("records", "%d", r.Records)
+		row("root", "%s", r.Root)
+		row("log key", "%s (trusted)", plain(r.LogKey))
+	}
+	for _, witness := range r.Witnesses {
+		row("cosigned by", "%s at %s", plain(witness.Name), witness.At.Format(time.RFC3339))
+	}
+	if r.LogKey != "" {
+		row("witnessed", "%t", r.Witnessed)
+	}
+	if r.Record != nil {
+		row("kind", "%s", r.Record.Kind)
+		row("time", "%s", time.Unix(0, r.Record.Wall).UTC().Format(time.RFC3339Nano))
+		body, err := verify.Body(*r.Record)
+		if err != nil {
+			row("body", "%s", plain(err.Error()))
+		} else {
+			row("body", "%s", plain(string(body)))
+		}
+	}
+	_, err := out.Write(b.Bytes())
+	return err
 }
 
 // plain shows a text as it is if that is harmless on a terminal, else quoted.

@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/writ-run/writ/internal/evidence/log"
+	"github.com/writ-run/writ/internal/evidence/quorum"
+	"github.com/writ-run/writ/internal/evidence/tiles"
 	"github.com/writ-run/writ/internal/evidence/verify"
 	"github.com/writ-run/writ/internal/evidence/verify/bundle"
 	"github.com/writ-run/writ/internal/evidence/verify/offline"
@@ -21,8 +23,9 @@ import (
 
 // evidenceCommand holds what is about evidence.
 func (a *app) evidenceCommand() *cobra.Command {
-	c := group("evidence", "Verify, show and export evidence", a.evidenceVerifyCommand(), a.evidenceShowCommand(), a.evidenceExportCommand())
-	c.Long = `Verify, show and export evidence.
+	c := group("evidence", "Verify, show, publish and export evidence", a.evidenceVerifyCommand(), a.evidenceShowCommand(), a.evidenceExportCommand(),
+		a.evidenceStatusCommand(), a.evidencePublishCommand(), a.evidenceWitnessCommand(), a.evidenceServeCommand(), a.evidenceProveCommand())
+	c.Long = `Verify, show, publish and export evidence.
 
 Every execution has a log of its own, append-only and signed: what came in, what
 was decided and what was done, with the policies and the grant it rests on.
@@ -39,6 +42,7 @@ type evidenceLog struct {
 	checkpoint []byte            // the one kept apart from the log
 	open       bool              // its governor is alive
 	trust      []string
+	quorum     *quorum.Policy // whose cosignatures are asked for, or nil
 }
 
 // evidenceOf resolves what a user calls a log: the ID of an execution, or the
@@ -107,8 +111,8 @@ func (e *evidenceLog) readTrust(a *app, file string) error {
 
 func (a *app) evidenceVerifyCommand() *cobra.Command {
 	var (
-		f     format
-		trust string
+		f             format
+		trust, policy string
 	)
 	cmd := &cobra.Command{
 		Use:   "verify ID|DIR|BUNDLE",
@@ -132,6 +136,11 @@ judged as far as it goes.`,
 			if err != nil {
 				return err
 			}
+			if policy != "" {
+				if err := a.readQuorum(&e, policy); err != nil {
+					return err
+				}
+			}
 			r := e.verify()
 			if err := single(a.out, f, r, func() { a.out.table(nil, verdictRows(e, r)) }); err != nil {
 				return err
@@ -141,12 +150,34 @@ judged as far as it goes.`,
 	}
 	formatFlag(cmd, &f)
 	cmd.Flags().StringVar(&trust, "trust", "", "the keys to trust, in a `file` such as a state directory's trust")
+	cmd.Flags().StringVar(&policy, "witness-policy", "", "demand a quorum of the witnesses in a `file` (c2sp.org/tlog-policy)")
 	return cmd
+}
+
+// readQuorum has a log verified with the cosignatures that the policy asks for:
+// those on the checkpoint that was witnessed last.
+func (a *app) readQuorum(e *evidenceLog, file string) error {
+	dir, err := a.open()
+	if err != nil {
+		return err
+	}
+	if e.quorum, err = witnessPolicy(dir, file); err != nil || e.execution == "" {
+		return err
+	}
+	witnessed, err := os.ReadFile(filepath.Join(dir.Published(e.execution), tiles.WitnessedFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // the verdict says what is missing
+	}
+	if err != nil {
+		return fmt.Errorf("reading the cosignatures: %w", err)
+	}
+	e.checkpoint = witnessed
+	return nil
 }
 
 func (e evidenceLog) verify() verify.Result {
 	opts := offline.Options(e.trust)
-	opts.Checkpoint, opts.Open = e.checkpoint, e.open
+	opts.Checkpoint, opts.Open, opts.Quorum = e.checkpoint, e.open, e.quorum
 	return verify.Log(e.dir, opts)
 }
 
@@ -193,6 +224,12 @@ func verdictRows(e evidenceLog, r verify.Result) [][]cell {
 			trusted = "not trusted"
 		}
 		add(k.Role+" key", "%s (%s)", k.Verifier, trusted)
+	}
+	for _, w := range r.Witnesses {
+		add("cosigned by", "%s at %s", w.Name, w.At.Format(time.RFC3339))
+	}
+	if r.Witnessed > 0 {
+		add("witnessed", "%d records, by a quorum", r.Witnessed)
 	}
 	add("replayed", "%s", map[bool]string{true: "every decision and effect, without a difference", false: "no"}[r.Replayed])
 	for _, n := range r.NotChecked {

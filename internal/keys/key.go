@@ -107,6 +107,12 @@ const maxKeyFile = 4096
 
 const pemType = "PRIVATE KEY"
 
+// ReadFile reads a private key from a file that only its owner can read.
+func ReadFile(path string) (ed25519.PrivateKey, error) { return readKey(path) }
+
+// MakeFile makes a private key and puts it at path, where nothing may be.
+func MakeFile(path string) (ed25519.PrivateKey, error) { return makeKey(path) }
+
 func readKey(path string) (ed25519.PrivateKey, error) {
 	content, err := durable.Read(path, maxKeyFile, true)
 	if err != nil {

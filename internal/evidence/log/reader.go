@@ -41,6 +41,9 @@ type Reader struct {
 	from  uint64           // no record before it is given out
 	index uint64           // of the next record
 	whole *segment.UpTo    // the file up to where flushes are whole
+
+	signed []byte // the last checkpoint that was passed
+	under  uint64 // how many records it is over
 }
 
 // OpenReader opens the log in dir for reading from the record with the given
@@ -70,6 +73,11 @@ func OpenReader(dir string, from uint64) (*Reader, error) {
 	}
 	return r, nil
 }
+
+// Checkpoint returns the signed checkpoint that Next passed last, and how many
+// records it is over; nil before the first. When Next has returned io.EOF it is
+// over all that was given out. It is not verified.
+func (r *Reader) Checkpoint() (signed []byte, size uint64) { return r.signed, r.under }
 
 // Close gives the file up.
 func (r *Reader) Close() error { return r.file.Close() }
@@ -145,6 +153,7 @@ func (r *Reader) frame() (segment.Frame, error) {
 			r.index++
 			return f, nil
 		}
+		r.signed, r.under = slices.Clone(f.Payload), r.index
 	}
 }
 

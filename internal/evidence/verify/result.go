@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/writ-run/writ/internal/evidence/replay"
 	"github.com/writ-run/writ/internal/model"
@@ -100,6 +101,17 @@ type Result struct {
 	Engines     []string          `json:"engines,omitempty"`
 	Replayed    bool              `json:"replayed"` // every decision and effect was replayed, and equal
 	Notes       []string          `json:"notes,omitempty"`
+
+	// With Options.Quorum: the records that a quorum stood by, and who did.
+	Witnessed uint64    `json:"witnessed,omitempty"`
+	Witnesses []Witness `json:"witnesses,omitempty"`
+}
+
+// Witness is one whose cosignature on the checkpoint given holds.
+type Witness struct {
+	Name string    `json:"name"` // of its key
+	Key  string    `json:"key"`
+	At   time.Time `json:"at"` // as it says itself
 }
 
 // flaw is what makes a log invalid. Its position in the files is filled in by

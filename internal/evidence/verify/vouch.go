@@ -137,19 +137,3 @@ func (w *walk) chooseKey(signer string, hash uint32) *flaw {
 	}
 	return flawAt(w.size(), BadSignature, "signed by %s+%08x, which the log does not name as its key", signer, hash)
 }
-
-// openGiven reads the checkpoint that the caller brought.
-func (w *walk) openGiven() {
-	if w.opts.Checkpoint == nil {
-		return
-	}
-	c, err := checkpoint.Open(w.opts.Checkpoint, w.logKey.verifier)
-	switch {
-	case err != nil:
-		w.lack("the checkpoint given cannot be used: %s", err)
-	case c.Origin != w.origin:
-		w.lack("the checkpoint given is of another log, %q", c.Origin)
-	default:
-		w.given, w.met = &c, c.Size == 0
-	}
-}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/writ-run/writ/internal/evidence/checkpoint"
+	"github.com/writ-run/writ/internal/evidence/quorum"
 	"github.com/writ-run/writ/internal/evidence/replay"
 	"github.com/writ-run/writ/internal/evidence/segment"
 	"github.com/writ-run/writ/internal/model"
@@ -22,9 +23,13 @@ type Options struct {
 	// Trust are the verifier keys (vkeys) that the caller vouches for. Without
 	// the log's own keys among them the verdict is at best Unverifiable.
 	Trust []string
-	// Checkpoint is a signed checkpoint of this log from elsewhere, or nil. The
-	// log must be a continuation of it.
+	// Checkpoint is a signed checkpoint of this log from elsewhere, with or
+	// without cosignatures, or nil. The log must be a continuation of it.
 	Checkpoint []byte
+	// Quorum says whose cosignatures Checkpoint must have, or is nil. Without a
+	// quorum over the whole log the verdict is at best Unverifiable; with Open,
+	// over a part of it.
+	Quorum *quorum.Policy
 	// Open accepts a log whose execution has not ended, also while it is being
 	// written.
 	Open bool
@@ -88,10 +93,12 @@ type walk struct {
 	story story
 	trust trusted
 
-	given   *checkpoint.Checkpoint // opts.Checkpoint, once the log's key is known
-	met     bool                   // the log has reached it
-	missing []string
-	notes   []string
+	given    *checkpoint.Checkpoint // opts.Checkpoint, once the log's key is known
+	met      bool                   // the log has reached it
+	cosigned quorum.Cosigned        // given, with its cosignatures
+	enough   bool                   // they make a quorum
+	missing  []string
+	notes    []string
 
 	tree        checkpoint.Tree // over the records under good checkpoints
 	root        model.Digest    // of tree
@@ -364,6 +371,7 @@ func (w *walk) finish() error {
 	if f := w.story.end(); f != nil {
 		return f
 	}
+	w.witnessed()
 	return nil
 }
 
@@ -394,6 +402,7 @@ func (w *walk) result(err error) Result {
 	default:
 		r.Replayed = s.replay != nil
 	}
+	r.Witnessed, r.Witnesses = w.witnesses()
 	r.Missing, r.Difference = w.missing, w.difference
 	r.NotChecked = w.unchecked(r)
 	r.Verdict = Valid

@@ -109,6 +109,24 @@ func (d *Dir) Checkpoint(id model.ExecutionID) string {
 	return filepath.Join(d.root, "checkpoints", string(id))
 }
 
+// Published returns the folder in which an execution's log is published.
+func (d *Dir) Published(id model.ExecutionID) string {
+	return filepath.Join(d.Execution(id), "published")
+}
+
+// WitnessPolicy returns the file that says who witnesses this host's logs.
+func (d *Dir) WitnessPolicy() string { return filepath.Join(d.root, "witness.policy") }
+
+// Pace returns the folder by which this host's processes keep their requests to
+// one witness apart. It is made where it is missing.
+func (d *Dir) Pace() (string, error) {
+	path := filepath.Join(d.root, "pace")
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", fmt.Errorf("making %s: %w", path, err)
+	}
+	return path, nil
+}
+
 // Trust returns the file of the public keys that a verifier may trust.
 func (d *Dir) Trust() string { return filepath.Join(d.root, "trust") }
 

@@ -18,7 +18,10 @@ import (
 	"github.com/writ-run/writ/client"
 	"github.com/writ-run/writ/internal/enforce"
 	"github.com/writ-run/writ/internal/evidence/log"
+	"github.com/writ-run/writ/internal/evidence/publish"
+	"github.com/writ-run/writ/internal/evidence/quorum"
 	"github.com/writ-run/writ/internal/evidence/replay"
+	"github.com/writ-run/writ/internal/evidence/tiles"
 	"github.com/writ-run/writ/internal/governor"
 	"github.com/writ-run/writ/internal/governor/store"
 	"github.com/writ-run/writ/internal/grant"
@@ -66,6 +69,11 @@ var sentinels = []struct {
 	{keys.ErrWrongRole, "statement_wrong_role", 0},
 	{keys.ErrBadSignature, "statement_bad_signature", 0},
 	{keys.ErrWrongType, "statement_wrong_type", 0},
+
+	{publish.ErrContradicted, "log_contradicted", 0},
+	{quorum.ErrPolicy, "witness_policy", 0},
+	{tiles.ErrNotPublished, "not_published", 0},
+	{tiles.ErrDamaged, "log_damaged", 0},
 
 	{log.ErrNoLog, "evidence_missing", 0},
 	{log.ErrBehind, "log_behind", 0},

@@ -1,0 +1,58 @@
+package verify
+
+import (
+	"github.com/writ-run/writ/internal/evidence/quorum"
+)
+
+// openGiven reads the checkpoint that the caller brought.
+func (w *walk) openGiven() {
+	if w.opts.Checkpoint == nil {
+		return
+	}
+	c, err := quorum.Open(w.opts.Checkpoint, w.logKey.verifier, w.opts.Quorum)
+	switch {
+	case err != nil:
+		w.lack("the checkpoint given cannot be used: %s", err)
+	case c.Origin != w.origin:
+		w.lack("the checkpoint given is of another log, %q", c.Origin)
+	default:
+		w.given, w.met = &c.Checkpoint, c.Size == 0
+		w.cosigned = c
+		w.enough = w.opts.Quorum != nil && w.opts.Quorum.Satisfied(c.Has)
+	}
+}
+
+// witnessed notes what is missing for a witness quorum to stand by the log. A
+// log that contradicts what was cosigned does not come here: it is forked or
+// rolled back.
+func (w *walk) witnessed() {
+	q := w.opts.Quorum
+	switch {
+	case q == nil || q.None():
+	case w.opts.Checkpoint == nil:
+		w.lack("a checkpoint that a witness quorum has cosigned")
+	case w.given == nil: // and why was noted
+	case !w.enough:
+		w.lack("a witness quorum: the checkpoint given has %d cosignatures of the policy's %d witnesses, which are not enough", len(w.cosigned.By), len(q.Witnesses))
+	case w.given.Size < w.size() && !w.opts.Open:
+		w.lack("a witness quorum over the records from %d on: the checkpoint given is over those before", w.given.Size)
+	case w.given.Size < w.size():
+		w.note("the witness quorum stands by the first %d of %d records", w.given.Size, w.size())
+	}
+}
+
+// witnesses returns how many records a quorum stood by, and who cosigned.
+func (w *walk) witnesses() (size uint64, by []Witness) {
+	if w.given == nil || !w.met || w.opts.Quorum == nil {
+		return 0, nil
+	}
+	for i, witness := range w.opts.Quorum.Witnesses {
+		if at, ok := w.cosigned.By[i]; ok {
+			by = append(by, Witness{Name: witness.Verifier.Name(), Key: witness.VKey, At: at.UTC()})
+		}
+	}
+	if w.enough && !w.opts.Quorum.None() {
+		size = w.given.Size
+	}
+	return size, by
+}
