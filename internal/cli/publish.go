@@ -104,7 +104,7 @@ func (p published) follower(policy *quorum.Policy) (*publish.Follower, error) {
 	if err != nil {
 		return nil, err
 	}
-	return publish.Open(publish.Options{Options: p.tiles, Policy: policy, Pace: &witness.Pace{Dir: pace}})
+	return publish.New(publish.Options{Options: p.tiles, Policy: policy, Pace: &witness.Pace{Dir: pace}})
 }
 
 // promises is what is shown of an execution's log.
@@ -266,7 +266,8 @@ when a quorum has cosigned all that is recorded.
 A log that is behind what its witnesses have seen, or contradicts it, is refused:
 it was set back, or it is another.
 
-Without --policy it is the state directory's witness.policy.`,
+Without --policy it is the state directory's witness.policy, by which running
+executions are witnessed without being asked.`,
 		Example: `  writ evidence witness last --policy witness.policy
   writ evidence witness last --follow`,
 		Args:              exactly("the ID of an execution", 1, 1),

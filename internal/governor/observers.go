@@ -44,6 +44,9 @@ func (e *execution) prepareObservers() error {
 		authorization.New(authorization.Config{Clock: e.clock, Watcher: files, Chain: e.chain, Store: e.grants, TrustPath: e.dir.Trust()}),
 		governance.New(governance.Config{Clock: e.clock, Watcher: files, StateDir: e.dir.Root(), Trust: e.ring.Trust()}),
 	}
+	if err := e.prepareWitness(); err != nil {
+		return err
+	}
 	verifier, err := noteVerifier(e.ring.Key(keys.Log))
 	if err != nil {
 		return err
@@ -52,6 +55,7 @@ func (e *execution) prepareObservers() error {
 		cryptography.New(cryptography.Config{
 			Clock: e.clock, Watcher: files, Keys: e.ring, Log: e.log, Second: e.dir.Checkpoint(e.sub.Execution),
 			Verifier: verifier, StateDir: e.dir.Root(), Mono: since.mono, Wall: since.wall,
+			Witnessed: e.witnessed(), WitnessWithin: time.Duration(e.policies.Settings().WitnessWithin),
 		}),
 		environment.New(environment.Config{
 			Clock: e.clock, Watcher: files, Paths: []string{e.workload.dir, e.dir.Root()}, Baseline: since.environment,
@@ -68,6 +72,7 @@ func (e *execution) runObservers() {
 		// observers look by themselves, too.
 		_ = e.watch.files.Run(e.ctx)
 	})
+	e.aside(e.followLog)
 	if err := e.watch.runner.Run(e.ctx, func(o model.Observation) {
 		e.tell(model.Input{Kind: model.InputObserve, Observation: &o})
 	}); err != nil {

@@ -81,6 +81,9 @@ func recoverOne(ctx context.Context, dir *store.Dir, ring *keys.Ring, id model.E
 }
 
 func openLog(dir *store.Dir, ring *keys.Ring, id model.ExecutionID) (*log.Log, error) {
+	if err := agreed(dir, ring, id); err != nil {
+		return nil, err
+	}
 	key := ring.Key(keys.Log)
 	verifier, err := noteVerifier(key)
 	if err != nil {

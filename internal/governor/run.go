@@ -14,6 +14,7 @@ import (
 
 	"github.com/writ-run/writ/internal/enforce"
 	"github.com/writ-run/writ/internal/evidence/log"
+	"github.com/writ-run/writ/internal/evidence/publish"
 	"github.com/writ-run/writ/internal/gate/kernel"
 	"github.com/writ-run/writ/internal/governor/store"
 	"github.com/writ-run/writ/internal/grant"
@@ -47,6 +48,7 @@ type execution struct {
 	journal  *logJournal
 	loop     *loop
 	watch    watch
+	follower *publish.Follower // nil where the host names no witnesses
 
 	arming  sync.Mutex // held while enforcement is built or ended
 	killed  bool       // under arming: nothing may be built any more
@@ -152,6 +154,7 @@ func (e *execution) close() error {
 			errs = append(errs, markClosed(e.dir, e.sub.Execution))
 		}
 	}
+	errs = append(errs, e.lastWord())
 	if e.lock != nil {
 		if e.log == nil || e.log.Size() == 0 {
 			// Nothing was ever asked for: there is nothing to be found here.

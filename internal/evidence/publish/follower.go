@@ -2,7 +2,7 @@
 // recorded becomes published (package tiles), and then witnessed (package
 // witness).
 //
-// Open is the entry point; Step does one round, Run one after the other. Read
+// New is the entry point; Step does one round, Run one after the other. Read
 // tells from the files how far each promise holds. Recorded is the log's own
 // (package log): it comes first, and nothing here holds it up. What lags may
 // lag; the cryptography observer decides how far is too far.
@@ -65,8 +65,9 @@ type Follower struct {
 	err   error
 }
 
-// Open takes the directory of the published log, which Close gives up.
-func Open(o Options) (*Follower, error) {
+// New returns a follower. The first step takes the directory of the published
+// log, which Close gives up.
+func New(o Options) (*Follower, error) {
 	if o.Every == 0 {
 		o.Every = time.Second
 	}
@@ -81,30 +82,23 @@ func Open(o Options) (*Follower, error) {
 			return nil, err
 		}
 	}
-	if f.publisher, err = tiles.Open(o.Options); err != nil {
-		return nil, classed(err)
-	}
-	f.state.Published = f.publisher.Published().Size
-	f.readWitnessed()
-	return f, nil
+	f.state, err = Read(o.Dir, o.Origin, o.VKey, o.Policy)
+	return f, err
 }
 
 // Close gives the directory up.
-func (f *Follower) Close() error { return f.publisher.Close() }
+func (f *Follower) Close() error {
+	if f.publisher == nil {
+		return nil
+	}
+	return f.publisher.Close()
+}
 
 // State returns how far the promises hold, and the error of the last step.
 func (f *Follower) State() (State, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.state, f.err
-}
-
-// readWitnessed reads what was witnessed before.
-func (f *Follower) readWitnessed() {
-	c, err := readCosigned(f.opts.Dir, f.key, f.opts.Policy)
-	if err == nil && f.opts.Policy != nil && f.opts.Policy.Satisfied(c.Has) {
-		f.state.Witnessed, f.state.WitnessedAt = c.Size, latest(c)
-	}
 }
 
 func readCosigned(dir string, key note.Verifier, p *quorum.Policy) (quorum.Cosigned, error) {
@@ -137,6 +131,13 @@ func (f *Follower) Step(ctx context.Context) (State, error) {
 }
 
 func (f *Follower) step(ctx context.Context) error {
+	if f.publisher == nil {
+		p, err := tiles.Open(f.opts.Options)
+		if err != nil {
+			return err
+		}
+		f.publisher = p
+	}
 	now, err := f.publisher.Advance(ctx)
 	f.mu.Lock()
 	f.state.Published = now.Size

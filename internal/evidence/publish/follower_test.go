@@ -74,7 +74,7 @@ func (s *site) record(n int) {
 
 func (s *site) step() (publish.State, error) {
 	s.t.Helper()
-	f, err := publish.Open(publish.Options{
+	f, err := publish.New(publish.Options{
 		Options: tiles.Options{Log: s.log(), Origin: s.origin(), VKey: s.setting.Keys.Log.VKey, Dir: filepath.Join(s.dir, "published")},
 		Policy:  s.policy, Pace: &witness.Pace{},
 	})

@@ -4,7 +4,7 @@
 // sane.
 //
 // New is the entry point. The package does not write to the log or sign
-// anything, and does not ask a witness.
+// anything, and does not ask a witness: it is told what witnesses have said.
 package cryptography
 
 import (
@@ -49,6 +49,12 @@ type Config struct {
 	// Verifier is the key that signs the log's checkpoints.
 	Verifier note.Verifier
 	StateDir string
+	// Witnessed says how many records a quorum of witnesses stands by, and the
+	// error with which the log was found to be another than they have seen. Nil
+	// where nobody witnesses. It does not wait.
+	Witnessed func() (size uint64, contradicted error)
+	// WitnessWithin is how long records may be unwitnessed. Zero: for ever.
+	WitnessWithin time.Duration
 	// MinBytes and MinInodes must be free for the user in the state
 	// directory's file system. Zero takes DefaultMinBytes, DefaultMinInodes.
 	MinBytes, MinInodes uint64
@@ -79,6 +85,7 @@ type Observer struct {
 
 	clock  clock
 	second second
+	lag    lag
 
 	size  uint64 // of the log
 	grown int64  // mono of the last growth that was seen
@@ -157,7 +164,10 @@ func (o *Observer) log(look *observe.Look) (reason, detail string) {
 	case look.Mono-o.grown > int64(Silence):
 		return ReasonLogSilent, fmt.Sprintf("%d records for %s", size, time.Duration(look.Mono-o.grown).Round(time.Second))
 	}
-	return o.second.check(look, o.config.Log)
+	if reason, detail := o.second.check(look, o.config.Log); reason != "" {
+		return reason, detail
+	}
+	return o.witnessed(look, size)
 }
 
 func documented(code string) bool {

@@ -14,6 +14,7 @@ const (
 	ReasonLogSilent       = "log_silent"
 	ReasonLogInconsistent = "log_inconsistent"
 	ReasonSecondPlace     = "second_place"
+	ReasonUnwitnessed     = "unwitnessed"
 	ReasonDiskFull        = durable.CodeFull
 	ReasonReadOnly        = durable.CodeReadOnly
 	ReasonStateGone       = "state_gone"
@@ -38,6 +39,7 @@ var Reasons = []observe.Reason{
 	{Code: ReasonLogSilent, Title: "the evidence log has not grown", Why: "observers alone write several records a second, so it hangs", Fix: "check the disk: `dmesg`, `df -h`", Returns: true},
 	{Code: ReasonLogInconsistent, Title: "the evidence log contradicts its checkpoint", Why: "the log was rolled back or forked, or the checkpoint in the second place is another log's", Fix: "keep both files, and look for who wrote them: `writ evidence verify`"},
 	{Code: ReasonSecondPlace, Title: "the checkpoint in the second place is not kept up", Why: "without it a log that is restored from a snapshot could not be told", Fix: "check the directory checkpoints in the state directory", Returns: true},
+	{Code: ReasonUnwitnessed, Title: "the evidence is not witnessed in time", Why: "the policy's settings demand that a quorum of witnesses cosigns what is recorded within a time; witnesses are down, slow, or none are named", Fix: "`writ evidence witness ID` says what each witness answers; the state directory's witness.policy names them", Returns: true},
 	{Code: ReasonDiskFull, Title: "the disk is nearly full", Why: "nothing may run that cannot be recorded", Fix: "free some: `df -h`, `df -i`", Returns: true},
 	{Code: ReasonReadOnly, Title: "the state directory became read-only", Why: "nothing may run that cannot be recorded", Fix: "mount it writable: `mount -o remount,rw`; `dmesg` may say why", Returns: true},
 	{Code: ReasonStateGone, Title: "the state directory is gone", Why: "keys, grants and evidence are in it", Fix: "mount or restore it", Returns: true},

@@ -24,6 +24,7 @@ var topKeys = []key{
 	}},
 	{name: "admit", read: duration(MinLease, MaxLease, func(p *reading) *int64 { return &p.settings.Execution.AdmitWithin })},
 	{name: "pause-limit", read: duration(time.Second, MaxTime, func(p *reading) *int64 { return &p.settings.Execution.PauseLimit })},
+	{name: "witness-within", read: duration(MinWitness, MaxTime, func(p *reading) *int64 { return &p.settings.WitnessWithin })},
 	{name: "budget", below: []key{
 		{name: "wall", read: duration(time.Millisecond, MaxTime, func(p *reading) *int64 { return &p.settings.Execution.Budget.Wall })},
 		{name: "cpu", read: duration(time.Millisecond, MaxTime, func(p *reading) *int64 { return &p.settings.Execution.Budget.CPU })},

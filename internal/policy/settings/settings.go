@@ -12,6 +12,10 @@ type Settings struct {
 	Expires int64      // Unix nanoseconds at which the bundle ceases to be valid; 0 is never
 	Tier    model.Tier // the weakest tier that will do
 
+	// WitnessWithin is how long, in nanoseconds, the evidence may be recorded
+	// without being witnessed by a quorum; 0 is for ever.
+	WitnessWithin int64
+
 	// Execution goes into each submission as it is.
 	Execution model.Settings
 }
@@ -34,8 +38,9 @@ func Default() Settings {
 // Bounds on the time constants: below, a busy machine loses leases that nobody
 // took away; above, a loss has no effect in any useful time.
 const (
-	MinLease = 100 * time.Millisecond
-	MaxLease = time.Hour
-	MinRenew = 10 * time.Millisecond
-	MaxTime  = 366 * 24 * time.Hour
+	MinLease   = 100 * time.Millisecond
+	MaxLease   = time.Hour
+	MinWitness = 2 * time.Second // a witness is asked at most once a second
+	MinRenew   = 10 * time.Millisecond
+	MaxTime    = 366 * 24 * time.Hour
 )

@@ -28,6 +28,7 @@ lease:
   kill-grace: 1s500ms
 admit: 1m
 pause-limit: 24h
+witness-within: 30s
 budget:
   wall: 1h30m
   cpu: 10m
@@ -36,7 +37,7 @@ budget:
   actions: 10000
 `))
 	want := Settings{
-		Version: 7, Expires: time.Date(2030, 1, 2, 2, 4, 5, 0, time.UTC).UnixNano(), Tier: model.TierKernel,
+		Version: 7, Expires: time.Date(2030, 1, 2, 2, 4, 5, 0, time.UTC).UnixNano(), Tier: model.TierKernel, WitnessWithin: 30e9,
 		Execution: model.Settings{
 			LeaseLength: 4e9, RenewEvery: 250e6, KillGrace: 1500e6, AdmitWithin: 60e9, PauseLimit: 86400e9,
 			Budget: model.Budget{Wall: 5400e9, CPU: 600e9, Memory: 512 << 20, Processes: 200, Actions: 10000},
