@@ -92,7 +92,7 @@ func goodName(name string) error {
 	plain := !strings.ContainsFunc(name, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-/", r))
 	})
-	if name == "" || len(name) > 200 || !plain || path.Clean(name) != name || path.IsAbs(name) || strings.HasPrefix(name, "..") {
+	if name == "" || name == "." || len(name) > 200 || !plain || path.Clean(name) != name || path.IsAbs(name) || strings.HasPrefix(name, "..") {
 		return fmt.Errorf("%q cannot name a member", name)
 	}
 	return nil
