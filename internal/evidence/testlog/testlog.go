@@ -234,10 +234,13 @@ func (l *Life) Beat() {
 	l.add(l.Book.Heartbeat(l.at(), model.Heartbeat{Lease: l.Machine.Status().Lease.Seq, Every: int64(time.Second)}))
 }
 
-// Outage records that nothing could be recorded.
-func (l *Life) Outage() {
+// Outage records that nothing could be recorded for a minute.
+func (l *Life) Outage() { l.OutageFor(time.Minute) }
+
+// OutageFor records that nothing could be recorded for a time.
+func (l *Life) OutageFor(d time.Duration) {
 	wall := l.at().Wall
-	l.Now += int64(time.Minute)
+	l.Now += int64(d)
 	l.add(l.Book.Outage(l.at(), model.Outage{LastSeq: l.Book.Next - 1, FromWall: wall, Reason: "governor_lost"}))
 }
 

@@ -1,0 +1,240 @@
+package vectors
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+
+	"github.com/writ-run/writ/internal/evidence/verify"
+	"github.com/writ-run/writ/internal/evidence/verify/offline"
+	"github.com/writ-run/writ/internal/model"
+)
+
+const dir = "testdata"
+
+var (
+	rewrite   = flag.Bool("rewrite", false, "make the vectors anew")
+	originals = flag.Bool("originals", false, "with -rewrite, make the originals anew too")
+)
+
+// judge verifies files with what a vector brings.
+func judge(t *testing.T, o Original, v Vector, files map[string][]byte) verify.Result {
+	at := fstest.MapFS{}
+	for name, b := range files {
+		at[name] = &fstest.MapFile{Data: b, Mode: 0o600}
+	}
+	trust, err := verify.ParseTrust([]byte(o.Trust))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.Trust != nil {
+		trust = *v.Trust
+	}
+	opts := offline.Options(trust)
+	opts.Engine, opts.Unended = engineOf(t, o), v.Open
+	if v.Checkpoint != "" {
+		opts.Checkpoint = []byte(v.Checkpoint)
+	}
+	return verify.Files(at, opts)
+}
+
+// engineOf is the engine that recorded the original. Whoever replays it without
+// a difference is that engine, whatever the digest of its sources.
+func engineOf(t *testing.T, o Original) model.Digest {
+	engines.Lock()
+	defer engines.Unlock()
+	if d, ok := engines.of[o.Name]; ok {
+		return d
+	}
+	d := open(t, o.Name).flushes[0].records[0].Engine
+	engines.of[o.Name] = d
+	return d
+}
+
+var engines = struct {
+	sync.Mutex
+	of map[string]model.Digest
+}{of: map[string]model.Digest{}}
+
+// generate makes all mutations.
+func generate(t *testing.T) []mutation {
+	var all []mutation
+	for name, every := range map[string]int{"life": 3, "run": 13, "child": 9} {
+		m := open(t, name)
+		other := open(t, "life").forger()
+		other.all[0].Wall--
+		var foreign map[string][]byte
+		if name == "life" {
+			foreign = other.write()
+		}
+		made := slices.Concat(m.onBytes(every), m.onSegments(foreign), m.onKeys(), m.onHistory())
+		if name == "child" {
+			made = append(made, m.onScope()...)
+		} else {
+			made = append(made, m.onMeaning()...)
+		}
+		for i := range made {
+			made[i].Original, made[i].Name = name, name+"/"+made[i].Name
+			if made[i].FoundBy != "" {
+				made[i].FoundBy = name + "/" + made[i].FoundBy
+			}
+		}
+		all = append(all, made...)
+	}
+	slices.SortFunc(all, func(a, b mutation) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// TestGenerate holds the published vectors against the generator: with -rewrite
+// it writes them.
+func TestGenerate(t *testing.T) {
+	if *rewrite && *originals {
+		makeOriginals(t)
+	}
+	made := generate(t)
+	var vectors []Vector
+	for _, m := range made {
+		o := open(t, m.Original).original
+		names := []string{}
+		for name := range m.files {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		m.Mutant = []File{}
+		for _, name := range names {
+			m.Mutant = append(m.Mutant, File{name, nil})
+		}
+		if *rewrite {
+			for i, name := range names {
+				m.Mutant[i].Pieces = pieces(o, m.files[name])
+			}
+		}
+		vectors = append(vectors, m.Vector)
+	}
+	file := filepath.Join(dir, "vectors.json")
+	if *rewrite {
+		var b bytes.Buffer
+		b.WriteString("[\n")
+		for i, v := range vectors {
+			line, err := json.Marshal(v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.Write(line)
+			b.WriteString(map[bool]string{true: "\n", false: ",\n"}[i == len(vectors)-1])
+		}
+		b.WriteString("]\n")
+		if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	published, _, err := Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(published) != len(vectors) {
+		t.Fatalf("%d vectors are published, the generator makes %d: run with -rewrite", len(published), len(vectors))
+	}
+	for i, v := range vectors {
+		p := published[i]
+		files, err := p.Files(open0(t, p.Original))
+		if err != nil || p.Name != v.Name || len(files) != len(made[i].files) {
+			t.Fatalf("%s, %s: %v: run with -rewrite", p.Name, v.Name, err)
+		}
+		for name, b := range made[i].files {
+			if !bytes.Equal(files[name], b) {
+				t.Fatalf("%s: the published %s is not what the generator makes: run with -rewrite", v.Name, name)
+			}
+		}
+	}
+}
+
+var opened = map[string]Original{}
+
+func open0(t *testing.T, name string) Original {
+	if _, ok := opened[name]; !ok {
+		o, err := ReadOriginal(dir, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opened[name] = o
+	}
+	return opened[name]
+}
+
+// TestVectors holds the verifier to the published vectors.
+func TestVectors(t *testing.T) {
+	vectors, originals, err := Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range originals {
+		v := Vector{Checkpoint: string(o.Checkpoint)}
+		if r := judge(t, o, v, o.Files); r.Verdict != verify.Valid || !r.Replayed {
+			t.Fatalf("the original %s: %s", o.Name, text(r))
+		}
+	}
+	names, classes, detected := map[string]bool{}, map[string]int{}, 0
+	for _, v := range vectors {
+		if names[v.Name] {
+			t.Errorf("%s stands there twice", v.Name)
+		}
+		names[v.Name] = true
+		classes[v.Class]++
+		if v.Expect.Verdict != string(verify.Valid) {
+			detected++
+		}
+	}
+	t.Logf("%d vectors, %d detected: %v", len(vectors), detected, classes)
+	if detected < 300 {
+		t.Errorf("%d mutations are detected, there should be 300", detected)
+	}
+	const shards = 4
+	for shard := range shards {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			for i := shard; i < len(vectors); i += shards {
+				v := vectors[i]
+				o := originals[v.Original]
+				files, err := v.Files(o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r := judge(t, o, v, files)
+				switch {
+				case string(r.Verdict) != v.Expect.Verdict:
+					t.Errorf("%s (%s): want %s at %v, got %s", v.Name, v.What, v.Expect.Verdict, deref(v.Expect.Index), text(r))
+				case r.Verdict == verify.Invalid && *r.Index != *v.Expect.Index:
+					t.Errorf("%s (%s): want index %d, got %s", v.Name, v.What, *v.Expect.Index, text(r))
+				case len(v.Expect.Reasons) > 0 && !slices.Contains(v.Expect.Reasons, r.Reason):
+					t.Errorf("%s (%s): want %v, got %s", v.Name, v.What, v.Expect.Reasons, text(r))
+				case r.Verdict == verify.Valid && (v.Undetected == "" || !names[v.FoundBy]):
+					t.Errorf("%s is not detected, and nobody says why and what does", v.Name)
+				}
+			}
+		})
+	}
+}
+
+func deref(i *uint64) any {
+	if i == nil {
+		return nil
+	}
+	return *i
+}
+
+func text(r verify.Result) string {
+	index := any(nil)
+	if r.Index != nil {
+		index = *r.Index
+	}
+	b, _ := json.Marshal([]any{r.Verdict, index, r.Reason, r.Detail, r.Missing})
+	return string(b)
+}
