@@ -179,6 +179,10 @@ func (o *Orphan) InTime() bool {
 	return now < o.page.freezeAt.Load()
 }
 
+// Ended tells whether the workload has ended; its guard waits for a governor
+// that wants to know how.
+func (o *Orphan) Ended() bool { return o.page.ended.Load() != 0 }
+
 // Governed tells whether the governor that the guard knows is alive.
 func (o *Orphan) Governed() bool { return !gone(o.governor) }
 

@@ -204,22 +204,30 @@ func (e *execution) remember(id model.ExecutionID) (_ *enforce.Orphan, err error
 	if e.adopted, err = recall(e.dir.Log(id)); err != nil {
 		return nil, err
 	}
-	p := e.adopted
-	switch {
-	case p.sub == nil:
-		return nil, ErrNothingLeft
-	case p.sub.Boot != boot:
-		return nil, ErrOtherBoot
-	case p.engine != policy.EngineDigest():
-		return nil, ErrOtherEngine
-	case p.sub.Execution != id:
-		return nil, fmt.Errorf("the evidence is of %s", p.sub.Execution)
+	if err := e.adopted.goesOn(id, boot, policy.EngineDigest()); err != nil {
+		return nil, err
 	}
-	e.sub = *p.sub
-	for order, wall := range p.orders {
+	e.sub = *e.adopted.sub
+	for order, wall := range e.adopted.orders {
 		e.orders.take(order, wall)
 	}
 	return orphan, e.authority()
+}
+
+// goesOn tells whether what the evidence tells can go on here: under the boot
+// and the engine that recorded it.
+func (p *past) goesOn(id model.ExecutionID, boot string, engine model.Digest) error {
+	switch {
+	case p.sub == nil:
+		return ErrNothingLeft
+	case p.sub.Boot != boot:
+		return ErrOtherBoot
+	case p.engine != engine:
+		return ErrOtherEngine
+	case p.sub.Execution != id:
+		return fmt.Errorf("the evidence is of %s", p.sub.Execution)
+	}
+	return nil
 }
 
 // authority reads again under what the execution runs: the recorded bundle and
