@@ -77,7 +77,7 @@ var commanding = area{
 			Why: "the guard stops a workload whose lease lapses, and a lapsed lease is not made good; the execution was ended (exit code 137)",
 			Fix: "start the workload again; with `writ run --restart` another governor is there at once, and `lease.length` in the settings gives it more time"},
 		{Code: "adopt_nothing_left", Title: "there is nothing to take over", Status: http.StatusConflict,
-			Why: "no workload waits for a governor: it has ended, or its guard has, or it was never let go (exit code 137)", Fix: "`writ ps -a` lists executions, `writ why ID` says how one ended"},
+			Why: "no workload waits for a governor: it has ended, or its guard has, or it was never let go", Fix: "`writ ps -a` lists executions, `writ why ID` says how one ended"},
 		{Code: "adopt_other_engine", Title: "another version of Writ recorded the execution", Status: http.StatusConflict,
 			Why: "its state can only be rebuilt by the engine that recorded it; the execution was ended (exit code 137)", Fix: "replace Writ when nothing runs, and start the workload again"},
 		{Code: "adopt_other_boot", Title: "the execution is of an earlier boot", Status: http.StatusConflict,
