@@ -61,7 +61,7 @@ func findAlive(dir *store.Dir, name string) (model.ExecutionID, error) {
 		return "", err
 	}
 	for _, id := range slices.Backward(ids) {
-		if dir.Governed(id) {
+		if dir.Governed(id) || governor.IsOrphan(dir, id) {
 			return id, nil
 		}
 	}
@@ -75,17 +75,18 @@ func findAlive(dir *store.Dir, name string) (model.ExecutionID, error) {
 func (a *app) order(ctx context.Context, dir *store.Dir, ring *keys.Ring, id model.ExecutionID, kind model.OrderKind, operator, reason string) error {
 	c, alive := dial(dir, id)
 	defer c.Close()
-	if !alive && kind == model.OrderKill {
-		if orphans, err := governor.Orphans(dir); err == nil && slices.Contains(orphans, id) {
-			phase, err := governor.EndOrphan(ctx, dir, ring, id)
-			if err != nil {
-				return err
-			}
+	orphan := !alive && governor.IsOrphan(dir, id)
+	if orphan && kind == model.OrderKill {
+		phase, err := governor.EndOrphan(ctx, dir, ring, id)
+		if err == nil {
 			a.out.print("%s  %s; its governor had died", id, phase)
 			return nil
 		}
+		if !errors.Is(err, governor.ErrGoverned) { // somebody has just taken it over
+			return err
+		}
 	}
-	if !alive {
+	if !alive && !orphan {
 		return problem.New("execution_ended", "execution %s has ended, so nobody can %s it", id, kind)
 	}
 	envelope, err := governor.SealOrder(ring.Key(keys.Operator), id, kind, operator, reason, time.Now().UnixNano())
@@ -94,7 +95,7 @@ func (a *app) order(ctx context.Context, dir *store.Dir, ring *keys.Ring, id mod
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	phase, err := c.Order(ctx, envelope)
+	phase, err := deliver(ctx, dir, c, id, envelope)
 	switch {
 	case errors.Is(err, client.ErrGone):
 		return problem.New("execution_ended", "execution %s has just ended", id).Because(err)
@@ -111,6 +112,22 @@ func (a *app) order(ctx context.Context, dir *store.Dir, ring *keys.Ring, id mod
 	}
 	a.out.print("%s  %s", id, phase)
 	return nil
+}
+
+// deliver gives an order to the governor that there is, or that is just taking
+// the execution over.
+func deliver(ctx context.Context, dir *store.Dir, c *client.Client, id model.ExecutionID, envelope []byte) (string, error) {
+	for {
+		phase, err := c.Order(ctx, envelope)
+		if !errors.Is(err, client.ErrGone) || !dir.Governed(id) && !governor.IsOrphan(dir, id) {
+			return phase, err
+		}
+		select {
+		case <-ctx.Done():
+			return phase, ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // orderProblem names the execution that did not take an order.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/writ-run/writ/client"
 	"github.com/writ-run/writ/internal/evidence/log"
+	"github.com/writ-run/writ/internal/governor"
 	"github.com/writ-run/writ/internal/governor/store"
 	"github.com/writ-run/writ/internal/model"
 )
@@ -99,7 +100,7 @@ func listExecutions(ctx context.Context, dir *store.Dir, all bool) ([]execution,
 			defer wait.Done()
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			if all || dir.Governed(id) {
+			if all || dir.Governed(id) || governor.IsOrphan(dir, id) {
 				e := lookAt(ctx, dir, id)
 				rows[i] = &e
 			}
@@ -137,6 +138,9 @@ func lookAt(ctx context.Context, dir *store.Dir, id model.ExecutionID) execution
 		}
 	case !gone && e.Governed:
 		e.Problem, e.Reason = err.Error(), "governor_silent"
+	case !e.Governed && !h.phase.Final() && governor.IsOrphan(dir, id):
+		e.Problem = "its governor died; until its lease lapses `writ adopt` takes it over"
+		e.Phase = "orphaned"
 	case !e.Governed && !h.phase.Final():
 		e.Problem = "its governor died; the log has no end yet"
 		e.Phase = "lost"

@@ -147,11 +147,17 @@ func Orphans(dir *store.Dir) ([]model.ExecutionID, error) {
 	}
 	var orphans []model.ExecutionID
 	for _, id := range ids {
-		if _, err := os.Stat(dir.File(id, closedFile)); err != nil && !dir.Governed(id) && adoptable(dir, id) {
+		if IsOrphan(dir, id) {
 			orphans = append(orphans, id)
 		}
 	}
 	return orphans, nil
+}
+
+// IsOrphan tells whether an execution may be adopted.
+func IsOrphan(dir *store.Dir, id model.ExecutionID) bool {
+	_, err := os.Stat(dir.File(id, closedFile))
+	return err != nil && !dir.Governed(id) && adoptable(dir, id)
 }
 
 // endGovernor ends a governor that is there and may not answer, as its guard
