@@ -176,8 +176,8 @@ func serveBare(ctx context.Context, from *os.File) error {
 // yes allows everything at once.
 type yes struct{}
 
-func (yes) Ask(context.Context, *model.Action) (model.Decision, error) {
-	return model.Decision{Allow: true, Reason: model.ReasonPermitted}, nil
+func (yes) Ask(context.Context, *model.Action) (model.Decision, func() error, error) {
+	return model.Decision{Allow: true, Reason: model.ReasonPermitted}, nil, nil
 }
 
 func (yes) Outcome(model.Outcome) {}

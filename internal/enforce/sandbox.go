@@ -184,16 +184,7 @@ func (s *Sandbox) Release(ctx context.Context) error {
 // the deadline. After it has returned without an error, none executes another
 // instruction of its own.
 func (s *Sandbox) Freeze(ctx context.Context) error {
-	var err error
-	s.mu.Lock()
-	if !s.closed {
-		s.page.paused.Store(1)
-		if s.group != nil { // at once, not by way of the guard
-			err = s.group.Freeze()
-			_ = sendMsg(s.control, msgKick, 0)
-		}
-	}
-	s.mu.Unlock()
+	err := s.BeginFreeze()
 	if s.group == nil {
 		err = s.Ping(ctx)
 	}
@@ -201,6 +192,22 @@ func (s *Sandbox) Freeze(ctx context.Context) error {
 		return &Error{Op: "freezing the workload", Err: err}
 	}
 	return nil
+}
+
+// BeginFreeze is Freeze without the waiting. In a control group nothing of the
+// workload returns to user mode after it; without one the guard stops it soon.
+func (s *Sandbox) BeginFreeze() (err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.page.paused.Store(1)
+	if s.group != nil { // at once, not by way of the guard
+		err = s.group.Freeze()
+	}
+	_ = sendMsg(s.control, msgKick, 0)
+	return err
 }
 
 // Thaw undoes Freeze. The workload goes on if the deadline is to come.

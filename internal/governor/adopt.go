@@ -345,6 +345,7 @@ func (e *execution) recordAdoption(ctx context.Context) error {
 // resume lets gate and observers work.
 func (e *execution) resume() {
 	s := e.sandbox.Load()
+	e.aside(func() { keepAhead(e.ctx) })
 	e.aside(e.runGate)
 	e.aside(func() { e.awaitExit(s) })
 	e.aside(func() { e.followStops(s) })

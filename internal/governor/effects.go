@@ -48,6 +48,18 @@ func (e *execution) perform(in model.Input, effects []model.Effect) {
 	e.notify(in, effects)
 }
 
+// restrain implements performer.
+func (e *execution) restrain(effects []model.Effect) {
+	for _, f := range effects {
+		if f.Kind == model.EffectFreeze || f.Kind == model.EffectKill {
+			if s := e.sandbox.Load(); s != nil {
+				s.BeginFreeze()
+			}
+			return
+		}
+	}
+}
+
 // patience is how long carrying out an effect may take before it has failed.
 const patience = 10 * time.Second
 
@@ -122,6 +134,7 @@ func (e *execution) arm(f model.Effect) {
 		return
 	}
 	e.sandbox.Store(s)
+	e.aside(func() { keepAhead(e.ctx) })
 	r := model.Report{Effect: f.Kind, Number: f.Number, OK: true, Tier: s.Tier()}
 	controls, err := s.Controls()
 	for _, c := range controls {

@@ -17,13 +17,13 @@ import (
 type asker struct{ e *execution }
 
 // Ask implements kernel.Asker.
-func (a asker) Ask(ctx context.Context, action *model.Action) (model.Decision, error) {
-	r, err := a.e.loop.ask(ctx, *action)
+func (a asker) Ask(ctx context.Context, action *model.Action) (model.Decision, func() error, error) {
+	r, recorded, err := a.e.loop.askAhead(ctx, *action)
 	if err != nil {
-		return model.Decision{}, err
+		return model.Decision{}, nil, err
 	}
 	action.Number = r.Action
-	return r.Decision, nil
+	return r.Decision, recorded, nil
 }
 
 // Outcome implements kernel.Asker.

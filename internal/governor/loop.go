@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -46,6 +47,11 @@ type step struct {
 
 // performer carries out effects that are durable.
 type performer interface {
+	// restrain begins to freeze the workload, if the effects will freeze or kill
+	// it. It is called when they are not durable yet: what only takes from the
+	// workload may begin sooner than it is on record. It does not wait, and
+	// perform does it again.
+	restrain(effects []model.Effect)
 	perform(in model.Input, effects []model.Effect)
 }
 
@@ -61,10 +67,15 @@ type delivery struct {
 	input  model.Input
 	done   chan<- []model.Effect // buffered; gets the durable effects
 	ruling chan<- model.Ruling   // buffered; for an action: gets the durable ruling, at once or when a pause ends
+	ahead  chan<- model.Ruling   // buffered, may be nil: gets an allow as soon as it is decided
 }
 
+// held is who waits for the ruling on an action.
+type held struct{ ruling, ahead chan<- model.Ruling }
+
 // loop feeds one execution's machine, in one goroutine, in order. What a step
-// returns is durable before any of it is performed.
+// returns is durable before any of it is performed, but for what restrain does
+// of it.
 type loop struct {
 	machine  *core.Machine
 	journal  journal
@@ -79,14 +90,14 @@ type loop struct {
 	unwritten []taken
 	writeBy   int64 // Mono
 	actions   uint64
-	held      map[uint64]chan<- model.Ruling // actions without a ruling, by number
-	status    atomic.Pointer[core.Status]    // after the last durable step
+	held      map[uint64]held             // actions without a ruling, by number
+	status    atomic.Pointer[core.Status] // after the last durable step
 }
 
 func newLoop(m *core.Machine, j journal, p performer, clock func() (int64, int64)) *loop {
 	l := &loop{
 		machine: m, journal: j, perform: p, clock: clock,
-		inbox: make(chan delivery, inboxSize), ended: make(chan struct{}), held: map[uint64]chan<- model.Ruling{},
+		inbox: make(chan delivery, inboxSize), ended: make(chan struct{}), held: map[uint64]held{},
 	}
 	l.publish()
 	return l
@@ -109,6 +120,35 @@ func (l *loop) ask(ctx context.Context, a model.Action) (model.Ruling, error) {
 	if err := l.deliver(ctx, delivery{input: model.Input{Kind: model.InputAsk, Action: &a}, ruling: ruling}); err != nil {
 		return model.Ruling{}, err
 	}
+	return l.await(ruling)
+}
+
+// askAhead is ask, but an allow comes back as soon as it is decided, while it
+// is on its way to the disk. Nothing may take effect by it until recorded has
+// returned nil.
+func (l *loop) askAhead(ctx context.Context, a model.Action) (r model.Ruling, recorded func() error, err error) {
+	ruling, ahead := make(chan model.Ruling, 1), make(chan model.Ruling, 1)
+	if err := l.deliver(ctx, delivery{input: model.Input{Kind: model.InputAsk, Action: &a}, ruling: ruling, ahead: ahead}); err != nil {
+		return r, nil, err
+	}
+	select {
+	case r = <-ahead:
+		return r, sync.OnceValue(func() error {
+			_, err := l.await(ruling)
+			return err
+		}), nil
+	case r = <-ruling: // denied, or durable already
+		return r, nil, nil
+	case <-l.ended:
+		r, err = l.await(ruling)
+		return r, nil, err
+	}
+}
+
+// await waits for a durable ruling; not until a context is done, for a ruling
+// must have one who hears it, because an allow owes an outcome. The loop's end
+// ends the waiting.
+func (l *loop) await(ruling <-chan model.Ruling) (model.Ruling, error) {
 	select {
 	case r := <-ruling:
 		return r, nil
@@ -120,8 +160,6 @@ func (l *loop) ask(ctx context.Context, a model.Action) (model.Ruling, error) {
 			return model.Ruling{}, errEnded
 		}
 	}
-	// Not until ctx is done: a ruling must have one who hears it, because an
-	// allow owes an outcome. The loop's end ends the waiting.
 }
 
 // call brings an input to the machine and returns its effects when they are
@@ -238,7 +276,7 @@ func (l *loop) take(ctx context.Context, batch []delivery) error {
 			a := *in.Action
 			a.Number = l.actions + 1
 			l.actions++
-			l.held[a.Number] = d.ruling
+			l.held[a.Number] = held{d.ruling, d.ahead}
 			in.Action = &a
 		}
 		s := step{input: in, effects: l.machine.Step(in)}
@@ -246,6 +284,8 @@ func (l *loop) take(ctx context.Context, batch []delivery) error {
 			l.writeBy = in.Mono + outcomeWithin
 		}
 		l.unwritten = append(l.unwritten, taken{step: s, done: d.done})
+		l.perform.restrain(s.effects)
+		l.tellAhead(s.effects)
 		urgent = urgent || in.Kind != model.InputOutcome || len(s.effects) > 0 || d.done != nil
 	}
 	if !urgent && len(l.unwritten) < batchSize {
@@ -281,14 +321,26 @@ func (l *loop) commit(ctx context.Context) error {
 	return nil
 }
 
+// tellAhead tells of allows that are not durable yet those who can use it.
+func (l *loop) tellAhead(effects []model.Effect) {
+	for _, e := range effects {
+		if e.Ruling == nil || !e.Ruling.Decision.Allow {
+			continue
+		}
+		if ahead := l.held[e.Ruling.Action].ahead; ahead != nil {
+			ahead <- *e.Ruling
+		}
+	}
+}
+
 // answer lets go of the actions that were ruled on.
 func (l *loop) answer(effects []model.Effect) {
 	for _, e := range effects {
 		if e.Ruling == nil || e.Ruling.Action == 0 {
 			continue
 		}
-		if held := l.held[e.Ruling.Action]; held != nil {
-			held <- *e.Ruling
+		if ruling := l.held[e.Ruling.Action].ruling; ruling != nil {
+			ruling <- *e.Ruling
 			delete(l.held, e.Ruling.Action)
 		}
 	}

@@ -58,6 +58,16 @@ func (j *fakeJournal) failWith(err error) {
 type fakePerformer struct {
 	mu   sync.Mutex
 	done []model.EffectKind
+	// restrained are the kinds that were seen before they were durable.
+	restrained []model.EffectKind
+}
+
+func (p *fakePerformer) restrain(effects []model.Effect) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range effects {
+		p.restrained = append(p.restrained, e.Kind)
+	}
 }
 
 func (p *fakePerformer) perform(_ model.Input, effects []model.Effect) {
@@ -184,6 +194,61 @@ func TestLostJournalReleasesNothing(t *testing.T) {
 			t.Fatal("performed without a record")
 		}
 	})
+}
+
+func TestFreezingBeginsBeforeItIsDurable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := started(t)
+		hold := make(chan struct{})
+		b.journal.hold = hold
+		go func() {
+			_ = b.loop.send(t.Context(), model.Input{Kind: model.InputOrder, Order: &model.Order{Kind: model.OrderPause, Operator: "op"}})
+		}()
+		synctest.Wait()
+		if !slices.Contains(b.perform.restrained, model.EffectFreeze) || b.perform.did(model.EffectFreeze) {
+			t.Fatalf("restrained %v, performed %v", b.perform.restrained, b.perform.done)
+		}
+		b.journal.hold = nil
+		close(hold)
+		synctest.Wait()
+		if !b.perform.did(model.EffectFreeze) {
+			t.Fatal("not performed when it was durable")
+		}
+		b.end(t)
+	})
+}
+
+// An allow that is told ahead is worth nothing before it is durable, and never
+// anything if it does not become so.
+func TestAheadOfTheRecord(t *testing.T) {
+	for _, full := range []error{nil, errors.New("no space left on device")} {
+		synctest.Test(t, func(t *testing.T) {
+			b := started(t)
+			hold := make(chan struct{})
+			b.journal.hold = hold
+			r, recorded, err := b.loop.askAhead(t.Context(), execAction())
+			if err != nil || !r.Decision.Allow || r.Action != 1 {
+				t.Fatalf("%+v, %v", r, err)
+			}
+			known := make(chan error, 1)
+			go func() { known <- recorded() }()
+			synctest.Wait()
+			if len(known) > 0 {
+				t.Fatal("called recorded while it was not")
+			}
+			b.journal.failWith(full)
+			close(hold)
+			if err := <-known; (err == nil) != (full == nil) {
+				t.Fatalf("journal: %v, recorded: %v", full, err)
+			}
+			if full != nil {
+				<-b.result
+				return
+			}
+			b.journal.hold = nil
+			b.end(t)
+		})
+	}
 }
 
 func TestLeaseIsRenewedInTimeAndLapsesWithoutObservations(t *testing.T) {

@@ -20,7 +20,9 @@ import (
 //  4. NOTIF_SEND with CONTINUE.
 //  5. The kernel stops it either in the new program before the first
 //     instruction, or after the failed call with its errno.
-//  6. PTRACE_DETACH, or SIGKILL if the program is not what was allowed.
+//  6. The allow becomes durable, if it was not before.
+//  7. PTRACE_DETACH, or SIGKILL if the program is not what was allowed, or if
+//     it cannot be recorded that it was.
 //
 // If the gate dies in between, EXITKILL kills the asker. Its parent sees
 // nothing of the stops, provided it is not the gate's own process: the kernel
@@ -30,8 +32,9 @@ import (
 
 // tracedExec is an exec that is about to be let through.
 type tracedExec struct {
-	call *call
-	want image
+	call     *call
+	want     image
+	recorded func() error // waits until the allow is durable
 }
 
 // execEnd is what became of it; all zero: the asker is gone.
@@ -87,6 +90,14 @@ func (e *tracedExec) detach(stop traceStop) {
 	}
 }
 
+// kill kills what has stopped. Nobody else may reap what is traced.
+func (e *tracedExec) kill(stop traceStop) {
+	unix.PidfdSendSignal(e.call.target.process, unix.SIGKILL, nil, 0)
+	for stop.stopped {
+		stop = e.await()
+	}
+}
+
 // follow waits for the end of the execve.
 func (e *tracedExec) follow() execEnd {
 	stop := e.await()
@@ -95,20 +106,26 @@ func (e *tracedExec) follow() execEnd {
 		return execEnd{}
 	case stop.event() == unix.PTRACE_EVENT_EXEC:
 		got, ok := e.check()
-		if ok {
+		if ok && e.recorded() == nil {
 			e.detach(stop)
 			return execEnd{done: true}
+		}
+		if ok {
+			e.kill(stop)
+			return execEnd{}
 		}
 		if _, err := unix.PtraceGetEventMsg(stop.pid); err != nil {
 			// Killed meanwhile: what was looked at was no longer the program.
 			e.detach(stop)
 			return execEnd{}
 		}
-		unix.PidfdSendSignal(e.call.target.process, unix.SIGKILL, nil, 0)
-		for stop.stopped {
-			stop = e.await() // nobody else may reap what is traced
-		}
+		e.kill(stop)
 		return execEnd{mismatch: &got}
+	}
+	if e.recorded() != nil {
+		// It would learn from the errno what was decided.
+		e.kill(stop)
+		return execEnd{}
 	}
 	end := execEnd{failed: true}
 	if !e.call.g.config.Interruptible {

@@ -90,15 +90,25 @@ func (c *call) stillHeld() error {
 	return nil
 }
 
+// ruling is what was decided of one action.
+type ruling struct {
+	model.Decision
+	number   uint64
+	recorded func() error // waits until it is durable
+}
+
 // decide asks. An allow that comes too late is still one, and needs an outcome.
-func (c *call) decide(kind model.ActionKind, r model.Resource, argv arguments) (model.Decision, uint64) {
+func (c *call) decide(kind model.ActionKind, r model.Resource, argv arguments) ruling {
 	action := &model.Action{Kind: kind, Gate: "kernel", Process: c.process, Resource: r}
 	action.Args, action.Cut = argv.forModel()
-	decision, err := c.g.config.Asker.Ask(c.ctx, action)
+	decision, recorded, err := c.g.config.Asker.Ask(c.ctx, action)
 	if err != nil {
-		return model.Decision{}, action.Number
+		decision = model.Decision{}
 	}
-	return decision, action.Number
+	if recorded == nil {
+		recorded = func() error { return nil }
+	}
+	return ruling{decision, action.Number, recorded}
 }
 
 // connecting takes the call out of those that are being decided, so that a

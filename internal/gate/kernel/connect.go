@@ -40,8 +40,8 @@ func (c *call) connect() {
 
 // decideConnect asks, and on allow connects by dial or as an obligation says.
 func (c *call) decideConnect(s *socket, r model.Resource, raw []byte, dial func() (unix.Errno, string)) {
-	decision, number := c.decide(model.ActionConnect, r, arguments{})
-	if !decision.Allow {
+	decision := c.decide(model.ActionConnect, r, arguments{})
+	if !decision.Allow || decision.recorded() != nil {
 		c.answer(unix.EACCES)
 		return
 	}
@@ -61,9 +61,9 @@ func (c *call) decideConnect(s *socket, r model.Resource, raw []byte, dial func(
 	if errno == restartSys {
 		seen = unix.EINTR
 	}
-	o := model.Outcome{Number: number, Errno: int32(seen), Detail: detail, Done: errno == 0 || errno == unix.EINPROGRESS}
+	o := model.Outcome{Number: decision.number, Errno: int32(seen), Detail: detail, Done: errno == 0 || errno == unix.EINPROGRESS}
 	if c.ctx.Err() != nil && !o.Done {
-		o = model.Outcome{Number: number, Detail: cancelled}
+		o = model.Outcome{Number: decision.number, Detail: cancelled}
 	}
 	if err := c.answer(errno); err != nil && o.Detail == "" {
 		o.Detail = cancelled

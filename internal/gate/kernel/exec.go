@@ -3,6 +3,7 @@ package kernel
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -40,41 +41,50 @@ func (c *call) exec() {
 		c.refuse(err)
 		return
 	}
-	var allowed []uint64
+	var allowed []ruling
 	for _, image := range images {
-		decision, number := c.decide(model.ActionExec, image.resource, image.argv)
+		decision := c.decide(model.ActionExec, image.resource, image.argv)
 		if !decision.Allow {
-			for _, n := range allowed {
-				c.outcome(model.Outcome{Number: n, Errno: int32(unix.EACCES), Detail: "another part was denied: " + image.resource.ID})
+			for _, d := range allowed {
+				c.outcome(model.Outcome{Number: d.number, Errno: int32(unix.EACCES), Detail: "another part was denied: " + image.resource.ID})
 			}
 			c.answer(unix.EACCES)
 			return
 		}
-		allowed = append(allowed, number)
+		allowed = append(allowed, decision)
 	}
-	last := images[len(images)-1]
-	outcome := c.letExec(want, last)
-	for _, n := range allowed {
-		outcome.Number = n
+	recorded := func() (err error) {
+		for _, d := range allowed {
+			err = errors.Join(err, d.recorded())
+		}
+		return err
+	}
+	outcome := c.letExec(want, images[len(images)-1], recorded)
+	for _, d := range allowed {
+		outcome.Number = d.number
 		c.outcome(outcome)
 	}
 }
 
-// letExec lets the kernel carry out what was allowed, and tells what came of it.
-func (c *call) letExec(want execCall, last image) model.Outcome {
+// letExec lets the kernel carry out what was allowed, and tells what came of
+// it. It is let through while its record is on the way to the disk: what the
+// kernel makes of it is held before its first instruction anyway, and goes on
+// from there only when recorded says so.
+func (c *call) letExec(want execCall, last image, recorded func() error) model.Outcome {
 	if c.ctx.Err() != nil {
 		_ = c.answer(unix.EPERM)
 		return model.Outcome{Detail: cancelled}
 	}
 	if want.flags&execCheck != 0 {
 		// Registers cannot be changed by others: this call never runs a program.
-		if c.proceed() != nil {
+		if recorded() != nil || c.proceed() != nil {
+			_ = c.answer(unix.EPERM)
 			return model.Outcome{Detail: cancelled}
 		}
 		return model.Outcome{Done: true, Detail: "checked only"}
 	}
 	c.g.allowed.add(last.content.version.inode, last.resource)
-	end := (&tracedExec{call: c, want: last}).run()
+	end := (&tracedExec{call: c, want: last, recorded: recorded}).run()
 	switch {
 	case end.done:
 		return model.Outcome{Done: true}
@@ -82,6 +92,9 @@ func (c *call) letExec(want execCall, last image) model.Outcome {
 		c.g.config.Mismatch(c.process, last.resource, *end.mismatch)
 		return model.Outcome{Detail: "replaced"}
 	case end.failed:
+		if recorded() != nil {
+			return model.Outcome{Detail: cancelled}
+		}
 		c.answer(unix.EACCES) // it is still held if it could not be traced
 		return model.Outcome{Errno: int32(end.errno), Detail: cmp.Or(end.detail, "failed")}
 	}

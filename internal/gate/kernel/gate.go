@@ -16,11 +16,14 @@ import (
 
 // Asker decides what the gate holds.
 type Asker interface {
-	// Ask gives a its number and holds it until it is decided. On return with
-	// an allow the decision is durable. The gate takes an error, or the end of
-	// ctx (the asker is gone, or the gate stops), for a deny.
-	// It is called by many goroutines at once.
-	Ask(ctx context.Context, a *model.Action) (model.Decision, error)
+	// Ask gives a its number and holds it until it is decided. The gate takes
+	// an error, or the end of ctx (the asker is gone, or the gate stops), for a
+	// deny. It is called by many goroutines at once.
+	//
+	// An allow may come back before it is durable: nothing may take effect by it
+	// until recorded has returned nil. That waits until the decision is durable,
+	// and fails if it will never be. A deny is durable, and recorded is nil.
+	Ask(ctx context.Context, a *model.Action) (d model.Decision, recorded func() error, err error)
 	// Outcome tells what became of an allowed action, once for each allow,
 	// also one that Ask returned after ctx ended.
 	Outcome(model.Outcome)

@@ -29,10 +29,11 @@ type fakeAsker struct {
 	mu       sync.Mutex
 	actions  []model.Action
 	allowed  map[uint64]bool
+	recorded func() error
 	outcomes map[uint64][]model.Outcome
 }
 
-func (f *fakeAsker) Ask(ctx context.Context, a *model.Action) (model.Decision, error) {
+func (f *fakeAsker) Ask(ctx context.Context, a *model.Action) (model.Decision, func() error, error) {
 	f.mu.Lock()
 	a.Number = uint64(len(f.actions) + 1)
 	f.actions = append(f.actions, *a)
@@ -44,7 +45,7 @@ func (f *fakeAsker) Ask(ctx context.Context, a *model.Action) (model.Decision, e
 	f.mu.Lock()
 	f.allowed[a.Number] = d.Allow
 	f.mu.Unlock()
-	return d, nil
+	return d, f.recorded, nil
 }
 
 func (f *fakeAsker) Outcome(o model.Outcome) {

@@ -269,8 +269,8 @@ func TestErrorOfTheAskerDenies(t *testing.T) {
 
 type brokenAsker struct{}
 
-func (brokenAsker) Ask(context.Context, *model.Action) (model.Decision, error) {
-	return allow, fmt.Errorf("the log is full")
+func (brokenAsker) Ask(context.Context, *model.Action) (model.Decision, func() error, error) {
+	return allow, nil, fmt.Errorf("the log is full")
 }
 func (brokenAsker) Outcome(model.Outcome) {}
 

@@ -1,0 +1,91 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/writ-run/writ/internal/model"
+)
+
+// An allow may come before its record is on the disk. Until it is, nothing of
+// the new program runs; and never, if it does not get there.
+func TestExecWaitsForItsRecord(t *testing.T) {
+	dir := t.TempDir()
+	mark := filepath.Join(dir, "mark")
+	r := underGate(t, nil, "/bin/sh", "-c", "/bin/touch mark; echo went on")
+	r.dir = dir
+	asked, write := make(chan struct{}, 8), make(chan struct{})
+	held := false
+	r.asker.decide = func(_ context.Context, a model.Action) model.Decision {
+		held = strings.HasSuffix(a.Resource.ID, "/touch")
+		return allow
+	}
+	r.asker.recorded = func() error {
+		if held {
+			asked <- struct{}{}
+			<-write
+		}
+		return nil
+	}
+	r.start()
+	<-asked
+	time.Sleep(100 * time.Millisecond) // what must not happen has time to happen
+	if _, err := os.Stat(mark); err == nil {
+		t.Fatal("the program ran before its record was durable")
+	}
+	close(write)
+	if out, code := r.finish(); code != 0 || !strings.Contains(out, "went on") {
+		t.Fatalf("exit %d: %s", code, out)
+	}
+	if _, err := os.Stat(mark); err != nil {
+		t.Fatal("the program did not run: ", err)
+	}
+	r.wantNoMismatch()
+}
+
+func TestExecWithoutARecordDies(t *testing.T) {
+	for _, program := range []string{"/bin/touch mark", "./gone"} {
+		dir := t.TempDir()
+		// Allowed, and not there any more when the kernel looks: its errno is
+		// held back like a program's first instruction.
+		if err := os.WriteFile(filepath.Join(dir, "gone"), mustRead(t, "/bin/true"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		r := underGate(t, nil, "/bin/sh", "-c", program+" || echo it said $?")
+		r.dir = dir
+		lost := false
+		r.asker.decide = func(_ context.Context, a model.Action) model.Decision {
+			if lost = strings.HasSuffix(a.Resource.ID, "/touch") || strings.HasSuffix(a.Resource.ID, "/gone"); lost {
+				_ = os.Remove(filepath.Join(dir, "gone"))
+			}
+			return allow
+		}
+		r.asker.recorded = func() error {
+			if lost {
+				return errors.New("no space left on device")
+			}
+			return nil
+		}
+		out, _ := r.do()
+		if !strings.Contains(out, "it said 137") {
+			t.Errorf("%s: %s", program, out)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "mark")); err == nil {
+			t.Errorf("%s ran without a record", program)
+		}
+	}
+}
+
+func mustRead(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}

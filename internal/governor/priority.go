@@ -1,0 +1,171 @@
+package governor
+
+import (
+	"context"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// How a governor is kept ahead of what it governs. A pause that waits for its
+// turn among a hundred busy processes is late by as many turns, so the governor
+// has real-time priority: the lowest there is, under the guard's.
+//
+// The workload must not get any of it, and must not be able to use it up for
+// the host through the governor, by flooding the gates:
+//
+//   - Every thread has it with RESET_ON_FORK. What a thread of the governor
+//     starts, another thread or a process, starts at ordinary priority; new
+//     threads are raised one by one.
+//   - It is rationed: share of one core in the long run, and burst at once. A
+//     governor that has used its ration up is a process like any other until it
+//     has saved half a burst. It is late under load then, and the deadline is
+//     what holds: the guard's.
+//   - Past rtLimit without a pause, the kernel ends the governor, and the guard
+//     the workload. It is what is left if this looking itself hangs.
+const (
+	rtPriority = 1
+	lookEvery  = 200 * time.Millisecond
+	share      = 4 // one part in so many of a core
+	burst      = time.Second
+	rtLimit    = 2 * time.Second
+)
+
+// shortSlice lets a task that was asleep run sooner, among those of ordinary
+// priority (Linux 6.12). Everybody may ask for it.
+const shortSlice = uint64(100 * time.Microsecond)
+
+// priority raises and lowers the threads of this process.
+type priority struct {
+	tasks  *os.File // /proc/self/task
+	apply  func(tid int, attr *unix.SchedAttr) error
+	raised map[int]bool
+	up     bool
+	ration time.Duration // of processor time, that may still be used
+}
+
+// ahead is held by the one execution that keeps this process's priority: it
+// belongs to the process, and a governor governs one execution.
+var ahead sync.Mutex
+
+// keepAhead holds the priority up until ctx ends. Where real-time priority is
+// not to be had (tier user), the threads get short slices, which is all that
+// is done. An operator who chose a scheduling policy or a nice value is obeyed:
+// then nothing is changed.
+func keepAhead(ctx context.Context) {
+	if !ahead.TryLock() {
+		return
+	}
+	defer ahead.Unlock()
+	attr, err := unix.SchedGetAttr(0, 0)
+	if err != nil || attr.Policy != unix.SCHED_NORMAL || attr.Nice != 0 {
+		return
+	}
+	tasks, err := os.Open("/proc/self/task")
+	if err != nil {
+		return
+	}
+	defer tasks.Close()
+	p := &priority{tasks: tasks, apply: func(tid int, attr *unix.SchedAttr) error { return unix.SchedSetAttr(tid, attr, 0) }}
+	// A thread of its own: it must be able to lower the others when they take
+	// all processors, so it is above them.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	limit := unix.Rlimit{Cur: uint64(rtLimit.Microseconds()), Max: uint64(rtLimit.Microseconds())}
+	if unix.Prlimit(0, unix.RLIMIT_RTTIME, &limit, nil) != nil || unix.SchedSetAttr(0, realtime(rtPriority+1), 0) != nil {
+		p.set(ordinary(shortSlice))
+		return
+	}
+	defer func() {
+		p.set(ordinary(0))
+		_ = unix.SchedSetAttr(0, ordinary(0), 0)
+	}()
+	p.ration = burst
+	p.raise()
+	for used := processTime(); ctx.Err() == nil; {
+		// Not a timer of the runtime's: this thread must wake up by itself.
+		began := time.Now()
+		wait := unix.NsecToTimespec(int64(lookEvery))
+		_ = unix.Nanosleep(&wait, nil)
+		now := processTime()
+		p.look(time.Since(began), time.Duration(now-used))
+		used = now
+	}
+}
+
+// processTime is the processor time that this process has used, in nanoseconds.
+func processTime() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &ts)
+	return ts.Nano()
+}
+
+func realtime(level uint32) *unix.SchedAttr {
+	return &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: level, Flags: unix.SCHED_FLAG_RESET_ON_FORK}
+}
+
+func ordinary(slice uint64) *unix.SchedAttr {
+	return &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Runtime: slice, Flags: unix.SCHED_FLAG_RESET_ON_FORK}
+}
+
+// look reckons up what the process used since the last look.
+func (p *priority) look(passed, used time.Duration) {
+	p.ration = min(max(p.ration+passed/share-used, 0), burst)
+	switch {
+	case p.up && p.ration == 0:
+		p.set(ordinary(shortSlice))
+		p.up = false
+	case p.up || p.ration >= burst/2:
+		p.raise() // also what was started since
+	}
+}
+
+// raise raises the threads that are not raised yet. How many there are is the
+// cheapest thing to ask, and that of a process at rest does not change.
+func (p *priority) raise() {
+	if p.up && p.threads() == len(p.raised) {
+		return
+	}
+	p.up = true
+	p.set(realtime(rtPriority))
+}
+
+// threads is how many threads there are, but for the caller's.
+func (p *priority) threads() int {
+	var st unix.Stat_t
+	if unix.Fstat(int(p.tasks.Fd()), &st) != nil {
+		return -1
+	}
+	const itself, dots = 1, 2
+	return int(st.Nlink) - dots - itself
+}
+
+// set gives every thread but the caller's the attributes, also those that are
+// started meanwhile.
+func (p *priority) set(attr *unix.SchedAttr) {
+	p.raised = map[int]bool{}
+	for grown := true; grown; {
+		grown = false
+		if _, err := p.tasks.Seek(0, 0); err != nil {
+			return
+		}
+		names, err := p.tasks.Readdirnames(-1)
+		if err != nil {
+			return
+		}
+		for _, name := range names {
+			tid, err := strconv.Atoi(name)
+			if err != nil || tid == unix.Gettid() || p.raised[tid] {
+				continue
+			}
+			// One that has ended meanwhile is none.
+			if p.apply(tid, attr) == nil {
+				p.raised[tid], grown = true, true
+			}
+		}
+	}
+}
