@@ -24,7 +24,7 @@ import (
 // evidenceCommand holds what is about evidence.
 func (a *app) evidenceCommand() *cobra.Command {
 	c := group("evidence", "Verify, show, publish and export evidence", a.evidenceVerifyCommand(), a.evidenceShowCommand(), a.evidenceExportCommand(),
-		a.evidenceStatusCommand(), a.evidencePublishCommand(), a.evidenceWitnessCommand(), a.evidenceServeCommand(), a.evidenceProveCommand())
+		a.evidenceStatusCommand(), a.evidencePublishCommand(), a.evidenceWitnessCommand(), a.evidenceServeCommand(), a.evidenceProveCommand(), a.evidenceTranslateCommand())
 	c.Long = `Verify, show, publish and export evidence.
 
 Every execution has a log of its own, append-only and signed: what came in, what
