@@ -130,7 +130,7 @@ judged as far as it goes.`,
 		ValidArgsFunction: a.completeIDs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if bundle.Is(args[0]) {
-				return a.verifyBundle(f, args[0], trust)
+				return a.verifyBundle(f, args[0], trust, policy)
 			}
 			e, err := a.evidenceOf(cmd.Context(), args[0], trust)
 			if err != nil {

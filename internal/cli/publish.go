@@ -79,7 +79,7 @@ func signerOf(e evidenceLog) (string, error) {
 }
 
 // witnessPolicy reads a policy file: the one that is named, else the host's own,
-// which need not be there.
+// which need not be there. dir may be nil where a file is named.
 func witnessPolicy(dir *store.Dir, file string) (*quorum.Policy, error) {
 	if file == "" {
 		file = dir.WitnessPolicy()

@@ -10,12 +10,19 @@ import (
 )
 
 // verifyBundle judges an evidence bundle as writ-verify does.
-func (a *app) verifyBundle(f format, path, trustFile string) error {
+func (a *app) verifyBundle(f format, path, trustFile, policyFile string) error {
 	e := evidenceLog{dir: path}
 	if err := e.readTrust(a, trustFile); err != nil {
 		return err
 	}
-	r := bundle.Verify(path, bundle.Options{Log: offline.Options(e.trust)})
+	opts := offline.Options(e.trust)
+	if policyFile != "" {
+		var err error
+		if opts.Quorum, err = witnessPolicy(nil, policyFile); err != nil {
+			return err
+		}
+	}
+	r := bundle.Verify(path, bundle.Options{Log: opts})
 	if err := single(a.out, f, r, func() { a.out.table(nil, bundleRows(path, r)) }); err != nil {
 		return err
 	}

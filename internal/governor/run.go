@@ -48,7 +48,7 @@ type execution struct {
 	journal  *logJournal
 	loop     *loop
 	watch    watch
-	follower *publish.Follower // nil where the host names no witnesses
+	follower atomic.Pointer[publish.Follower] // nil where the host names no witnesses
 
 	arming  sync.Mutex // held while enforcement is built or ended
 	killed  bool       // under arming: nothing may be built any more

@@ -20,6 +20,10 @@ func (e *execution) view() View {
 	mono, wall := e.clock()
 	v := viewOf(e.sub, *e.loop.status.Load(), mono, wall)
 	v.Governor, v.Records = os.Getpid(), e.log.Size()
+	if f := e.follower.Load(); f != nil {
+		s, _ := f.State() // an error is the observer's to judge
+		v.Published, v.Witnessed = s.Published, s.Witnessed
+	}
 	if s := e.sandbox.Load(); s != nil {
 		v.Guard, v.Main = s.GuardPID(), s.MainPID()
 		if pids, err := s.Pids(); err == nil {

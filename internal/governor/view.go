@@ -27,7 +27,9 @@ type View struct {
 	Guard      int                    `json:"guard_pid,omitempty"`
 	Main       int                    `json:"main_pid,omitempty"`
 	Processes  int                    `json:"processes"`
-	Records    uint64                 `json:"records"` // in the evidence log
+	Records    uint64                 `json:"records"` // in the evidence log: recorded
+	Published  uint64                 `json:"published,omitempty"`
+	Witnessed  uint64                 `json:"witnessed,omitempty"`
 	Exit       *model.Exit            `json:"exit,omitempty"`
 }
 

@@ -70,18 +70,20 @@ func agreed(dir *store.Dir, ring *keys.Ring, id model.ExecutionID) error {
 }
 
 // prepareWitness makes what publishes the log and has it witnessed.
-func (e *execution) prepareWitness() (err error) {
-	e.follower, err = follower(e.dir, e.ring, e.sub.Execution)
+func (e *execution) prepareWitness() error {
+	f, err := follower(e.dir, e.ring, e.sub.Execution)
+	e.follower.Store(f)
 	return err
 }
 
 // witnessed is for the observer of cryptography; nil where nobody witnesses.
 func (e *execution) witnessed() func() (uint64, error) {
-	if e.follower == nil {
+	f := e.follower.Load()
+	if f == nil {
 		return nil
 	}
 	return func() (uint64, error) {
-		s, err := e.follower.State()
+		s, err := f.State()
 		if errors.Is(err, publish.ErrContradicted) {
 			return s.Witnessed, err
 		}
@@ -92,23 +94,24 @@ func (e *execution) witnessed() func() (uint64, error) {
 // followLog publishes the log and has it witnessed until the execution is over.
 // What it meets is for the observer of cryptography to judge.
 func (e *execution) followLog() {
-	if e.follower != nil {
-		_ = e.follower.Run(e.ctx)
+	if f := e.follower.Load(); f != nil {
+		_ = f.Run(e.ctx)
 	}
 }
 
 // lastWord has the end of the log witnessed, after it was closed. What is not
 // witnessed then, `writ evidence witness` can do at any time.
 func (e *execution) lastWord() error {
-	if e.follower == nil {
+	f := e.follower.Load()
+	if f == nil {
 		return nil
 	}
 	if e.log != nil && e.log.Size() > 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), lastWordWithin)
 		defer cancel()
-		if _, err := e.follower.Step(ctx); errors.Is(err, publish.ErrContradicted) {
-			return errors.Join(err, e.follower.Close())
+		if _, err := f.Step(ctx); errors.Is(err, publish.ErrContradicted) {
+			return errors.Join(err, f.Close())
 		}
 	}
-	return e.follower.Close()
+	return f.Close()
 }

@@ -42,7 +42,7 @@ func (j *judge) execution(id string) error {
 		return err
 	}
 	e.Log = verify.Files(files{j, folder + archive.LogDir}, opts)
-	if !elsewhere && opts.Checkpoint != nil {
+	if !elsewhere && opts.Checkpoint != nil && e.Log.Witnessed == 0 {
 		e.Log.NotChecked = append(e.Log.NotChecked, "whether another log was shown to somebody else: the only checkpoint that the log was held against is in the bundle")
 	}
 	if e.Log.Verdict != verify.Invalid {
