@@ -98,7 +98,7 @@ func (r *reading) line(line string) error {
 		return r.witness(fields[1], fields[2], strings.Join(fields[3:], ""))
 	case "group":
 		if n < 3 {
-			return errors.New("want: group NAME all|any|NUMBER MEMBER...")
+			return errors.New("want: group NAME all|any|NUMBER and its members")
 		}
 		return r.group(fields[1], fields[2], fields[3:])
 	case "quorum":
