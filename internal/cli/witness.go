@@ -159,6 +159,10 @@ TLS is for a proxy in front; the protocol is safe without, but not private.`,
 					a.out.say("%d %s, %d records%s", w.Status, w.Origin, w.Size, after(": ", w.Detail))
 				},
 			})
+			if errors.Is(err, witness.ErrTwoKeys) {
+				return problem.New(problem.BadValue, "%v", err).WithWhy("either could sign for the other's logs").
+					WithFix("leave out the one that is not the host's; run a second witness for it, if both are right")
+			}
 			if err != nil {
 				return err
 			}

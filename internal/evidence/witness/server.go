@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -62,6 +63,10 @@ type Answer struct {
 	Detail string
 }
 
+// ErrTwoKeys is returned for two keys of one name: two hosts, or one of them
+// pretends to be the other.
+var ErrTwoKeys = errors.New("two log keys bear one name")
+
 // Server is a witness. It is an http.Handler, and safe for concurrent use.
 type Server struct {
 	opts   ServerOptions
@@ -91,6 +96,13 @@ func NewServer(o ServerOptions) (*Server, error) {
 		v, err := note.NewVerifier(vkey)
 		if err != nil {
 			return nil, fmt.Errorf("making witness: reading vkey: %w", err)
+		}
+		// Either key could sign for the other's logs, and have them refused.
+		if i := slices.IndexFunc(s.logs, func(other note.Verifier) bool { return other.Name() == v.Name() }); i >= 0 {
+			if s.logs[i].KeyHash() == v.KeyHash() {
+				continue
+			}
+			return nil, fmt.Errorf("making witness: %w: %s", ErrTwoKeys, v.Name())
 		}
 		s.logs = append(s.logs, v)
 	}

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/writ-run/writ/internal/evidence/checkpoint"
 	"github.com/writ-run/writ/internal/evidence/quorum"
 	"github.com/writ-run/writ/internal/evidence/witness"
 )
@@ -408,6 +409,26 @@ func TestManyLogs(t *testing.T) {
 	if w := post(t, s, request(t, 1, h.grow(1, "a"))); w.Code != http.StatusOK {
 		t.Fatal(w.Code)
 	}
+}
+
+// TestTwoHostsOneName: a host cannot have another's logs refused by signing for
+// them under the same name.
+func TestTwoHostsOneName(t *testing.T) {
+	h := newHistory(t)
+	_, other, err := checkpoint.NewSigner("host.test/log", private(9))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := witness.ServerOptions{Name: "w.example/a", Key: private(1), Logs: []string{h.vkey, other}, Dir: t.TempDir()}
+	if _, err := witness.NewServer(o); !errors.Is(err, witness.ErrTwoKeys) {
+		t.Fatal(err)
+	}
+	o.Logs = []string{h.vkey, h.vkey}
+	s, err := witness.NewServer(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
 }
 
 func TestStops(t *testing.T) {
