@@ -29,10 +29,14 @@ func (e *DamageError) Error() string {
 	return fmt.Sprintf("damaged frame at byte %d: %s", e.Offset, e.Reason)
 }
 
-const readSize = 64 << 10
+// A short segment is read through a small buffer: recovery opens many of them.
+const (
+	firstRead = 4 << 10
+	readSize  = 64 << 10
+)
 
-// Scanner reads a segment's frames in order. It holds one buffer of 64 KiB, or
-// of the largest frame.
+// Scanner reads a segment's frames in order. It holds one buffer of at most
+// 64 KiB, or of the largest frame.
 type Scanner struct {
 	Header Header
 
@@ -45,7 +49,7 @@ type Scanner struct {
 
 // NewScanner reads the header of a segment.
 func NewScanner(file io.ReaderAt) (*Scanner, error) {
-	s := &Scanner{file: file, buf: make([]byte, 0, readSize)}
+	s := &Scanner{file: file, buf: make([]byte, 0, firstRead)}
 	if err := s.fill(MaxHeader); err != nil {
 		return nil, err
 	}
@@ -76,11 +80,16 @@ func (s *Scanner) fill(n int) error {
 	if len(s.rest()) >= n || s.eof {
 		return nil
 	}
-	kept := copy(s.buf[:cap(s.buf)], s.rest())
-	s.buf, s.start = s.buf[:kept], 0
-	if n > cap(s.buf) {
-		s.buf = append(make([]byte, 0, n+readSize), s.buf...)
+	if n > cap(s.buf) || len(s.buf) == firstRead {
+		room := readSize
+		if n > readSize {
+			room += n
+		}
+		s.buf = append(make([]byte, 0, room), s.rest()...)
+	} else {
+		s.buf = s.buf[:copy(s.buf[:cap(s.buf)], s.rest())]
 	}
+	s.start = 0
 	for len(s.buf) < n {
 		m, err := s.file.ReadAt(s.buf[len(s.buf):cap(s.buf)], s.off+int64(len(s.buf)))
 		s.buf = s.buf[:len(s.buf)+m]
