@@ -28,6 +28,12 @@ type disk struct {
 	crashes int
 	stopped bool // every call fails until powerFailure or restart
 
+	// lies are the chances out of 1000 that a sync says that it was done and was
+	// not: what it covers stays in the page cache, and no later sync knows of it
+	// either. Only directories in liars lie.
+	lies  int
+	liars map[string]bool
+
 	room int64         // bytes that files may have together; 0: no bound
 	hold chan struct{} // if not nil, writes wait until it is closed
 }
@@ -45,13 +51,13 @@ func (d *disk) full(i *inode, c change) bool {
 	return d.room > 0 && used > d.room
 }
 
-func newDisk(seed uint64) *disk {
-	return &disk{rng: rand.New(rand.NewPCG(seed, seed)), dirs: map[string]*faultDir{}}
+func newDisk(seed, n uint64) *disk {
+	return &disk{rng: rand.New(rand.NewPCG(seed, n)), dirs: map[string]*faultDir{}}
 }
 
 func (d *disk) dir(name string) *faultDir {
 	if d.dirs[name] == nil {
-		d.dirs[name] = &faultDir{disk: d, cached: map[string]*inode{}, durable: map[string]*inode{}}
+		d.dirs[name] = &faultDir{disk: d, name: name, cached: map[string]*inode{}, durable: map[string]*inode{}}
 	}
 	return d.dirs[name]
 }
@@ -68,6 +74,11 @@ func (d *disk) fault() (applied bool, err error) {
 		return d.rng.IntN(2) == 0, errDisk
 	}
 	return true, nil
+}
+
+// lying tells whether a sync in the directory is a lie.
+func (d *disk) lying(dir string) bool {
+	return d.lies > 0 && d.liars[dir] && d.rng.IntN(1000) < d.lies
 }
 
 // restart lets a new process run on the same machine: the page cache is as it was.
@@ -96,6 +107,7 @@ func (d *disk) powerFailure() {
 type inode struct {
 	cached, durable []byte
 	pending         []change // in cached, and not known to be in durable
+	dir             string
 }
 
 // change is a write, or with data nil a change of size.
@@ -155,6 +167,7 @@ func (i *inode) settle(rng *rand.Rand, ok bool) {
 
 type faultDir struct {
 	disk            *disk
+	name            string
 	cached, durable map[string]*inode
 	pending         []map[string]*inode // states of cached since the last sync
 }
@@ -218,7 +231,7 @@ func (d *faultDir) create(name string) (file, error) {
 	}
 	applied, err := d.disk.fault()
 	if applied {
-		d.cached[name] = &inode{}
+		d.cached[name] = &inode{dir: d.name}
 		d.changed()
 	}
 	if err != nil {
@@ -257,6 +270,9 @@ func (d *faultDir) sync() error {
 	d.disk.mu.Lock()
 	defer d.disk.mu.Unlock()
 	applied, err := d.disk.fault()
+	if err == nil && d.disk.lying(d.name) {
+		return nil
+	}
 	if n := len(d.pending); n > 0 && (applied || err == nil) {
 		d.durable = d.pending[n-1]
 		d.pending = nil
@@ -336,6 +352,9 @@ func (f *faultFile) datasync() error {
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
 	applied, err := f.disk.fault()
+	if err == nil && f.disk.lying(f.i.dir) {
+		return nil
+	}
 	if err == nil {
 		f.i.settle(f.disk.rng, true)
 	} else if applied {

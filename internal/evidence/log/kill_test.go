@@ -49,9 +49,9 @@ func TestKill(t *testing.T) {
 	opts := testOptions(t)
 	opts.SecondPlace, opts.SegmentSize = filepath.Join(dir, "second", "checkpoint"), 1<<14
 	rng := rand.New(rand.NewPCG(1, 1))
-	kills := 25
+	kills := 200
 	if testing.Short() {
-		kills = 5
+		kills = 10
 	}
 	for range kills {
 		child := exec.Command(os.Args[0])

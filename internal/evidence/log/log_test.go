@@ -234,13 +234,13 @@ func TestOptionsAreChecked(t *testing.T) {
 
 func TestFullDiskIsSeenAtOnceAndLosesNothing(t *testing.T) {
 	opts := testOptions(t)
-	d := newDisk(1)
+	d := newDisk(1, 1)
 	d.room = 6000
 	opts.SegmentSize = 8192
 	if _, err := open(d.dir("log"), d.dir("second"), opts); !errors.Is(err, errFull) {
 		t.Fatalf("opening with too little room: %v", err)
 	}
-	d = newDisk(1)
+	d = newDisk(1, 1)
 	d.room, opts.SegmentSize = 6000, 2048
 	l, err := open(d.dir("log"), d.dir("second"), opts)
 	if err != nil {
@@ -277,7 +277,7 @@ func TestFullQueueBlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		opts := testOptions(t)
 		opts.Queue = 2
-		d := newDisk(1)
+		d := newDisk(1, 1)
 		l, err := open(d.dir("log"), d.dir("second"), opts)
 		if err != nil {
 			t.Fatal(err)
