@@ -265,6 +265,7 @@ func (l *loop) drain(first delivery) []delivery {
 // take steps the machine through a batch, and commits it unless nobody waits
 // for any of it.
 func (l *loop) take(ctx context.Context, batch []delivery) error {
+	hang()
 	urgent := false
 	for _, d := range batch {
 		if l.machine.Status().Phase.Final() {

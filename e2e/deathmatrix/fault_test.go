@@ -1,0 +1,132 @@
+//go:build linux
+
+package deathmatrix
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// fault is what befalls Writ while a workload runs.
+type fault struct {
+	name string
+	// does it. What it must undo before it can be seen whether anything is
+	// left, it adds to undo.
+	strike func(c *cell) error
+	small  bool // the state directory is on a small disk
+	alone  bool // it would disturb the others
+	// kernel: only a deadline in the kernel itself holds against it.
+	kernel bool
+}
+
+var faults = []fault{
+	{name: "governor killed", strike: func(c *cell) error { return c.signal(unix.SIGKILL, c.status.Governor) }},
+	{name: "governor stopped", strike: func(c *cell) error { return c.signal(unix.SIGSTOP, c.status.Governor) }},
+	{name: "governor deadlocked", strike: func(c *cell) error { return os.WriteFile(c.deadlock, nil, 0o600) }},
+	{name: "governor starved of CPU", strike: (*cell).starve, alone: true},
+	{name: "governor out of descriptors", strike: func(c *cell) error {
+		return unix.Prlimit(c.status.Governor, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: 3}, nil)
+	}},
+	{name: "disk full", strike: (*cell).fill, small: true},
+	{name: "state directory gone", strike: func(c *cell) error { return os.RemoveAll(c.state) }},
+	{name: "guard killed", strike: func(c *cell) error { return c.signal(unix.SIGKILL, c.status.Guard) }},
+	{name: "guard stopped", strike: func(c *cell) error { return c.signal(unix.SIGSTOP, c.status.Guard) }},
+	{name: "both killed", strike: func(c *cell) error { return c.signal(unix.SIGKILL, c.status.Governor, c.status.Guard) }},
+	{name: "both stopped", kernel: true, strike: func(c *cell) error { return c.signal(unix.SIGSTOP, c.status.Governor, c.status.Guard) }},
+}
+
+func (c *cell) signal(sig unix.Signal, pids ...int) error {
+	for _, pid := range pids {
+		if err := unix.Kill(pid, sig); err != nil {
+			return err
+		}
+		if sig == unix.SIGSTOP {
+			// A stopped process holds on to what it has: it is ended, so that
+			// what it leaves can be looked for.
+			c.undo = append(c.undo, func() { _ = unix.Kill(pid, unix.SIGKILL) })
+		}
+	}
+	return nil
+}
+
+// starve gives the governor one processor, and that processor to somebody with
+// a higher priority.
+func (c *cell) starve() error {
+	var one unix.CPUSet
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		return err
+	}
+	last := 0
+	for i := range 1024 {
+		if all.IsSet(i) {
+			last = i
+		}
+	}
+	one.Set(last)
+	hog := exec.Command("/bin/sh", "-c", "while :; do :; done")
+	if err := hog.Start(); err != nil {
+		return err
+	}
+	c.undo = append(c.undo, func() { _ = hog.Process.Kill(); _ = hog.Wait() })
+	threads, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(c.status.Governor), "task"))
+	if err != nil {
+		return err
+	}
+	for _, t := range threads {
+		if tid, err := strconv.Atoi(t.Name()); err == nil {
+			_ = unix.SchedSetaffinity(tid, &one)
+		}
+	}
+	if err := unix.SchedSetaffinity(hog.Process.Pid, &one); err != nil {
+		return err
+	}
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 50}
+	return unix.SchedSetAttr(hog.Process.Pid, &attr, 0)
+}
+
+// fill fills the disk that the state directory is on.
+func (c *cell) fill() error {
+	f, err := os.Create(filepath.Join(c.state, "filler"))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	c.undo = append(c.undo, func() { _ = os.Remove(f.Name()) })
+	for block := make([]byte, 1<<20); len(block) > 0; {
+		if _, err := f.Write(block); err != nil {
+			block = block[:len(block)/2]
+		}
+	}
+	return nil
+}
+
+// workload is what runs meanwhile.
+type workload struct {
+	name      string
+	kind      string
+	processes int // that say that they are there
+}
+
+var workloads = []workload{
+	{"busy in user space", "user", 1},
+	{"busy in system calls", "calls", 1},
+	{"sleeping", "sleep", 1},
+	{"forking without end", "fork", 1},
+	{"blocked in a gated call", "gated", 1},
+	{"1,000 processes", "many:1000", 1000},
+}
+
+const (
+	budget = 25 * time.Millisecond // past the lease: DESIGN section 10
+	// tolerance is for a machine that others use too: there the guard waits for a
+	// processor that the host of a virtual machine took away, and a single such
+	// pause takes tens of milliseconds. It is far below what a missing control
+	// would cost, which is for ever.
+	tolerance = 500 * time.Millisecond
+)
