@@ -4,7 +4,7 @@
 // same work ungoverned, and holds each figure against the budgets of DESIGN
 // section 10.
 //
-//	go run ./bench                    all of it, in under five minutes
+//	go run ./bench                    all of it, in about six minutes
 //	go run ./bench -short             a look, in under one
 //	go run ./bench -only decision,gate
 //	go run ./bench -user              as an ordinary user: the user tier
@@ -47,6 +47,7 @@ var parts = []part{
 	{"governor-killed", governorKilled, [2]int{38, 8}},
 	{"governor-stopped", governorStopped, [2]int{38, 8}},
 	{"programs", programs, [2]int{75, 8}},
+	{"peers", peers, [2]int{75, 25}},
 	{"records", records, [2]int{20, 6}},
 	{"verify", verification, [2]int{12, 4}},
 	{"grant", grants, [2]int{2, 1}},

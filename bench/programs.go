@@ -28,8 +28,9 @@ type program struct {
 // place is where a program runs, governed and not: the same directory, command
 // and environment.
 type place struct {
-	dir string
-	env []string
+	dir  string
+	env  []string
+	runs int
 }
 
 var workloads = []program{
@@ -114,52 +115,22 @@ type paired struct {
 // up and does not count, unless it is the only one. others are the programs still to come.
 func (b *bench) pairs(ctx context.Context, s *state, w program, others int) (paired, error) {
 	var r paired
-	dir, err := b.workdir("program")
+	p, err := b.newPlace(ctx, w)
 	if err != nil {
 		return r, err
 	}
-	defer os.RemoveAll(dir)
-	p := &place{dir: dir, env: []string{
-		"PATH=" + searchPath(), "HOME=" + dir, "LANG=C.UTF-8", "GOENV=off", "GOTOOLCHAIN=local", "GOFLAGS=-mod=mod", "GOPROXY=off",
-		"CGO_ENABLED=0", "GOTELEMETRY=off", "GOROOT=" + goRoot(), "GOCACHE=" + filepath.Join(dir, "cache"), "GOPATH=" + filepath.Join(dir, "gopath"),
-		"GOTMPDIR=" + dir, "GIT_CONFIG_NOSYSTEM=1", "PYTHONDONTWRITEBYTECODE=1", "GOMAXPROCS=" + strconv.Itoa(runtime.NumCPU()),
-	}}
-	if err := w.setup(ctx, p); err != nil {
-		return r, fmt.Errorf("setting up: %w", err)
-	}
+	defer os.RemoveAll(p.dir)
 	flags := []string{"--clear-env", "--exec", goRoot()}
 	for _, e := range p.env {
 		flags = append(flags, "--env", e)
 	}
-	took := filepath.Join(dir, "took")
-	argv := append([]string{b.helper(), helperWord, "timed", took}, w.argv...)
-	run := 0
 	one := func(governed bool) (whole, inside time.Duration, err error) {
-		run++
-		if w.before != nil {
-			if err := w.before(p, run); err != nil {
-				return 0, 0, err
+		return b.timed(ctx, w, p, func(argv []string) *exec.Cmd {
+			if !governed {
+				return nil
 			}
-		}
-		cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-		if governed {
-			cmd = b.command(ctx, s.path, dir, flags, argv...)
-			cmd.Env = os.Environ()
-		} else {
-			cmd.Env = p.env
-		}
-		cmd.Dir = dir
-		begun := time.Now()
-		if _, err := output(cmd); err != nil {
-			return 0, 0, err
-		}
-		whole = time.Since(begun)
-		text, err := os.ReadFile(took)
-		if err != nil {
-			return 0, 0, err
-		}
-		ns, err := strconv.ParseInt(string(text), 10, 64)
-		return whole, time.Duration(ns), err
+			return b.command(ctx, s.path, p.dir, flags, argv...)
+		})
 	}
 	for i := range b.turns(b.times(6, 1), b.times(2, 1), others) {
 		plain, plainInside, err := one(false)
@@ -179,4 +150,53 @@ func (b *bench) pairs(ctx context.Context, s *state, w program, others int) (pai
 		r.starts = append(r.starts, governed-governedInside)
 	}
 	return r, nil
+}
+
+// newPlace makes a place for a program.
+func (b *bench) newPlace(ctx context.Context, w program) (*place, error) {
+	dir, err := b.workdir("program")
+	if err != nil {
+		return nil, err
+	}
+	p := &place{dir: dir, env: []string{
+		"PATH=" + searchPath(), "HOME=" + dir, "LANG=C.UTF-8", "GOENV=off", "GOTOOLCHAIN=local", "GOFLAGS=-mod=mod", "GOPROXY=off",
+		"CGO_ENABLED=0", "GOTELEMETRY=off", "GOROOT=" + goRoot(), "GOCACHE=" + filepath.Join(dir, "cache"), "GOPATH=" + filepath.Join(dir, "gopath"),
+		"GOTMPDIR=" + dir, "GIT_CONFIG_NOSYSTEM=1", "PYTHONDONTWRITEBYTECODE=1", "GOMAXPROCS=" + strconv.Itoa(runtime.NumCPU()),
+	}}
+	if err := w.setup(ctx, p); err != nil {
+		return nil, fmt.Errorf("setting up: %w", err)
+	}
+	return p, nil
+}
+
+// timed runs a program in its place, by the command that wrap makes of it or, if
+// that is nil, as it is.
+func (b *bench) timed(ctx context.Context, w program, p *place, wrap func(argv []string) *exec.Cmd) (whole, inside time.Duration, err error) {
+	took := filepath.Join(p.dir, "took")
+	argv := append([]string{b.helper(), helperWord, "timed", took}, w.argv...)
+	p.runs++
+	if w.before != nil {
+		if err := w.before(p, p.runs); err != nil {
+			return 0, 0, err
+		}
+	}
+	cmd := wrap(argv)
+	if cmd == nil {
+		cmd = exec.CommandContext(ctx, argv[0], argv[1:]...)
+		cmd.Env = p.env
+	} else if cmd.Env == nil {
+		cmd.Env = os.Environ()
+	}
+	cmd.Dir = p.dir
+	begun := time.Now()
+	if _, err := output(cmd); err != nil {
+		return 0, 0, err
+	}
+	whole = time.Since(begun)
+	text, err := os.ReadFile(took)
+	if err != nil {
+		return 0, 0, err
+	}
+	ns, err := strconv.ParseInt(string(text), 10, 64)
+	return whole, time.Duration(ns), err
 }
