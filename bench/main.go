@@ -4,7 +4,7 @@
 // same work ungoverned, and holds each figure against the budgets of DESIGN
 // section 10.
 //
-//	go run ./bench                    all of it, in about six minutes
+//	go run ./bench                    all of it, in about seven minutes
 //	go run ./bench -short             a look, in under one
 //	go run ./bench -only decision,gate
 //	go run ./bench -user              as an ordinary user: the user tier

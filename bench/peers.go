@@ -40,7 +40,7 @@ var others = []peer{
 }
 
 // peers runs each workload as it is, governed, and under each of the others, in
-// one place, by turns. The first turn warms up.
+// one place, by turns. Where there is time for more than one turn, the first warms up.
 func peers(ctx context.Context, b *bench) error {
 	s, err := b.newState()
 	if err != nil {
@@ -90,13 +90,16 @@ func (b *bench) besides(ctx context.Context, s *state, w program, left int) erro
 		}
 		ways = append(ways, y)
 	}
-	for i := range b.turns(b.times(4, 1), b.times(2, 1), left) {
+	for i := range b.turns(b.times(4, 1), 1, left) {
 		for _, y := range ways {
+			if i == 1 {
+				y.took = nil
+			}
 			if y.err != nil {
 				continue
 			}
 			var whole time.Duration
-			if whole, _, y.err = b.timed(ctx, w, p, y.wrap); y.err == nil && (i > 0 || b.short) {
+			if whole, _, y.err = b.timed(ctx, w, p, y.wrap); y.err == nil {
 				y.took = append(y.took, whole)
 			}
 		}
