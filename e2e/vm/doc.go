@@ -1,0 +1,14 @@
+// Package vm boots a Debian kernel in an emulator and runs the tests of the
+// kernel tier there.
+//
+// Its tests are its only content. A host in lockdown, such as one that CI runs
+// on, loads no LSM programs, so their tests cannot run on it. The kernel in the
+// emulator is Debian's as packaged, with bpf among its LSMs and without
+// lockdown. It is downloaded by apt-get and unpacked, never installed. The root
+// directory is one file made here: busybox, the compiled tests and guest, which
+// is process 1.
+//
+// It runs if WRIT_VM=1, which scripts/test sets: then whatever lacks is a
+// failure, not a skip. What the guest does is shown; if it fails, panics or
+// hangs, so does the test, with the end of its console.
+package vm
