@@ -15,7 +15,8 @@
 // namespaces of the suite's own: see apart_test.go. What it shares with the
 // machine is processor time, memory (400 MiB), descriptors (80,000), control
 // groups of its own, and, as root, devices and kernel settings that it opens
-// without writing. It is asked for by name:
-//
-//	go test -tags escape ./internal/enforce/escape
+// without writing. docs/reference/escapes.md lists the attempts; go generate
+// writes it.
 package escape
+
+//go:generate go test . -run TestPage -rewrite

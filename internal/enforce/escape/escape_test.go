@@ -1,4 +1,4 @@
-//go:build linux && escape
+//go:build linux
 
 package escape
 
@@ -50,6 +50,7 @@ func TestNoAttemptEscapes(t *testing.T) {
 	eachTier(t, func(t *testing.T, user *syscall.Credential) {
 		free, freely := withoutGuard(t, user)
 		governed, said, denied := withGuard(t, user)
+		var table []result
 		for _, a := range attempts {
 			t.Run(a.name, func(t *testing.T) {
 				if why := governed[a.name]; why != "" {
@@ -58,22 +59,33 @@ func TestNoAttemptEscapes(t *testing.T) {
 				if said.others[a.name] == nil && said.gained[a.name] == nil && !strings.Contains(silent, " "+a.name+" ") {
 					t.Errorf("it said nothing: was it made?")
 				}
+				row := result{attempt: a, held: governed[a.name] == "", seen: "-"}
 				t.Logf("with it: %s", said.String(a.name))
 				switch {
 				case a.of(denied.stage) == nowhere:
-					t.Logf("no control: %s", a.why)
+					row.free = "NOT TRIED: " + a.why
 				case free[a.name] != "":
+					row.free = "gains it"
 					t.Logf("without a guard: %s", free[a.name])
 				case a.why != "":
+					row.free = "FAILS HERE TOO: " + a.why
 					t.Logf("it does not work here without a guard either (%s): %s", a.why, freely.String(a.name))
 				default:
+					row.free = "FAILS"
 					t.Errorf("it does not work without a guard, so that it failed means nothing: %s", freely.String(a.name))
 				}
 				if want := denied.expand(a.denied); want != "" && !slices.Contains(denied.list, want) {
 					t.Errorf("the evidence does not say that %q was denied", want)
+				} else if want != "" {
+					row.seen = "denied"
 				}
+				if a.caught {
+					row.seen = "exec decided"
+				}
+				table = append(table, row)
 			})
 		}
+		t.Logf("%s", show(table))
 		if t.Failed() {
 			t.Logf("denied: %q", denied.list)
 			t.Logf("said: %v", said.others)

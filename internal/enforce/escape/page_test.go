@@ -1,0 +1,107 @@
+//go:build linux
+
+package escape
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"text/tabwriter"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write the attempts into the page that lists them")
+
+const page = "../../../docs/reference/escapes.md"
+
+// result is what came of an attempt, in one tier.
+type result struct {
+	attempt
+	held bool
+	free string // what the control run showed
+	seen string // in the evidence
+}
+
+func show(table []result) string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	untried := 0
+	fmt.Fprintf(w, "\nATTEMPT\tGOVERNED\tEVIDENCE\tUNGOVERNED\n")
+	for _, r := range table {
+		held := "fails"
+		if !r.held {
+			held = "ESCAPES"
+		}
+		if r.free != "gains it" {
+			untried++
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.name, held, r.seen, r.free)
+	}
+	_ = w.Flush()
+	fmt.Fprintf(&b, "%d attempts, %d without a control run that shows that they work", len(table), untried)
+	return b.String()
+}
+
+// TestPage holds the reference to the attempts.
+func TestPage(t *testing.T) {
+	content, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const begin, end = "<!-- attempts: go generate ./internal/enforce/escape -->\n", "<!-- end of attempts -->"
+	before, rest, found := strings.Cut(string(content), begin)
+	_, after, ended := strings.Cut(rest, end)
+	if !found || !ended {
+		t.Fatal("the page has no place for the attempts")
+	}
+	want := before + begin + listed() + end + after
+	if string(content) == want {
+		return
+	}
+	if !*rewrite {
+		t.Fatal("docs/reference/escapes.md does not list these attempts: go generate ./internal/enforce/escape")
+	}
+	if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func listed() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n%d attempts. Each is made as root (tier kernel) and as an ordinary user (tier user).\n\n", len(attempts))
+	fmt.Fprintf(&b, "| attempt | what it would gain | the evidence says | control run: root | control run: user |\n| --- | --- | --- | --- | --- |\n")
+	for _, a := range attempts {
+		seen := "-"
+		switch {
+		case a.caught:
+			seen = "the exec; a program that was not allowed is a loss of integrity"
+		case a.denied != "":
+			seen = "denied: `" + a.denied + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", a.name, a.gain, seen, a.controlled(a.root), a.controlled(a.user))
+	}
+	fmt.Fprintf(&b, "\nAnd %d that use up what others need, each in an execution of its own:\n\n| attempt | what it would gain | held by |\n| --- | --- | --- |\n", len(exhaustions))
+	for _, x := range exhaustions {
+		by := "what is always there"
+		if x.flags != nil {
+			by = "`" + strings.Join(x.flags, " ") + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", x.name, x.gain, by)
+	}
+	b.WriteString("\nThese succeed, and are known:\n\n| attempt | what it gains | what holds |\n| --- | --- | --- |\n")
+	for _, l := range limits {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", l.name, l.gain, l.holds)
+	}
+	b.WriteString("\n")
+	return b.String()
+}
+
+func (a attempt) controlled(how control) string {
+	text := map[control]string{plain: "succeeds", separate: "succeeds, in namespaces of its own", alone: "succeeds, in namespaces of its own",
+		unlucky: "succeeds, as an ordinary user", nowhere: "**none**: " + a.why}[how]
+	if why := strings.TrimPrefix(strings.TrimPrefix(a.why, privileged), ", and "); how != nowhere && why != "" {
+		text += "; not on every host: " + why
+	}
+	return text
+}
