@@ -11,6 +11,7 @@
 //   - it has the system call filter, no_new_privs, no capabilities and no
 //     tracer (but the gate, which traces an exec for a moment);
 //
+// and of the place: its mounts, interfaces and routes are those that were armed;
 // and of Writ: the guard lives, runs and is the first process of its PID
 // namespace, the gate's listener is alive, Writ's own binary is the one that
 // was started.

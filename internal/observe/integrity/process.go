@@ -70,6 +70,16 @@ func (p *process) read(name string, buf []byte) ([]byte, error) {
 	return readFrom(fd, buf)
 }
 
+// readWhole reads a file of the process, however long, into buf, which grows as
+// needed.
+func (p *process) readWhole(name string, buf *[]byte) ([]byte, error) {
+	fd, err := unix.Openat(p.dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return drain(fd, buf)
+}
+
 // readFrom reads what fits into buf, from the beginning. A file of /proc is
 // made anew for that. One that leaves room in buf was read whole.
 func readFrom(fd int, buf []byte) ([]byte, error) {

@@ -15,6 +15,8 @@ const (
 	ReasonModified     = "executable_modified"
 	ReasonMismatch     = "exec_mismatch" // by Fault
 	ReasonNamespace    = "outside_namespace"
+	ReasonMounts       = "mounts_changed"
+	ReasonNetwork      = "network_changed"
 	ReasonOutside      = "outside_group"
 	ReasonFilter       = "filter_lost"
 	ReasonPrivileges   = "privileges_gained"
@@ -35,6 +37,8 @@ var Reasons = []observe.Reason{
 	{Code: ReasonModified, Title: "a running program's file was changed", Why: "its content is not the one that was allowed", Fix: "restore the file, or start the execution again", Returns: true},
 	{Code: ReasonMismatch, Title: "another program ran than was allowed", Why: "the file was exchanged between the decision and the exec; the process was killed", Fix: "look for who exchanged it: `writ events ID`"},
 	{Code: ReasonNamespace, Title: "a process is in another namespace", Why: "it is not confined as it was", Fix: "look for who moved it; `nsenter` into an execution counts too", Returns: true},
+	{Code: ReasonMounts, Title: "the execution's mounts were changed", Why: "a mount was added, taken away or made writable from outside, or what one covers was removed on the host: the workload may reach what no policy names", Fix: "look for who did it (`nsenter`, or a directory that was removed), and start the execution again"},
+	{Code: ReasonNetwork, Title: "the execution's network was changed", Why: "it has an interface or a route that it was not armed with: packets could leave past the gate", Fix: "look for who put it there (`ip netns`, `nsenter`), and take it away", Returns: true},
 	{Code: ReasonOutside, Title: "a process is outside of the control group", Why: "what is not in it can be neither frozen nor counted", Fix: "look for who moved it", Returns: true},
 	{Code: ReasonFilter, Title: "a process runs without the system call filter", Why: "its calls are not decided", Fix: "look for who put it into the execution", Returns: true},
 	{Code: ReasonPrivileges, Title: "a process has privileges", Why: "the workload has no capabilities and cannot gain any", Fix: "look for who put it into the execution", Returns: true},

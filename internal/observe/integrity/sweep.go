@@ -66,6 +66,9 @@ func (s *sweep) run(ctx context.Context, mono int64) *loss {
 		return l
 	}
 	if whole {
+		if l := s.target.unmoved(&s.buf); l != nil {
+			return l
+		}
 		s.wholeAt = mono
 	}
 	live := make(map[int]bool, len(s.list))
@@ -210,7 +213,7 @@ func (s *sweep) withoutLeader(p *process, why error) (alive bool, l *loss) {
 		if err != nil {
 			continue
 		}
-		thread := &process{pid: p.pid, dir: fd, ns: -1, words: -1, became: true}
+		thread := &process{pid: p.pid, dir: fd, ns: -1, words: -1, became: p.became}
 		var exe unix.Stat_t
 		if thread.executable(&exe) == nil && name != strconv.Itoa(p.pid) {
 			_, l = s.check(thread)
@@ -362,6 +365,11 @@ func readAll(path string, buf *[]byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return drain(fd, buf)
+}
+
+// drain reads all of a file into buf, and closes it.
+func drain(fd int, buf *[]byte) ([]byte, error) {
 	defer unix.Close(fd)
 	n := 0
 	for {

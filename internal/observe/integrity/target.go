@@ -39,6 +39,7 @@ type target struct {
 	guardFD    int // pidfd
 	namespaces [len(watched)]inode
 	groupLine  string // as /proc/PID/cgroup names Group; "" without one
+	armed      place
 	digest     model.Digest
 }
 
@@ -97,6 +98,10 @@ func look(t Target) (_ *target, err error) {
 	a.digest = model.DigestOf(fmt.Appendf(nil, "guard %d %d namespaces %v group %q", t.Guard, guard.start, a.namespaces, a.groupLine))
 	if l := a.inside(main, nil); l != nil {
 		return nil, errors.New(l.detail)
+	}
+	buf := make([]byte, 1<<14)
+	if a.armed, err = a.look(&buf); err != nil {
+		return nil, fmt.Errorf("the guard's mounts and network: %w", err)
 	}
 	return a, nil
 }

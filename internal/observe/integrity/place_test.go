@@ -1,0 +1,69 @@
+package integrity
+
+import (
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+)
+
+// Somebody outside breaks what confines files and network, one by one.
+func TestPlaceIsChangedFromOutside(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("not root: nobody else may enter the namespaces")
+	}
+	both(t, func(t *testing.T, grouped bool) {
+		for name, c := range map[string]struct {
+			do, undo string
+			reason   string
+		}{
+			"a mount is added":          {"mount -t tmpfs none /mnt", "", ReasonMounts},
+			"a directory is bound":      {"mount --bind /root /mnt", "", ReasonMounts},
+			"a mount is made read-only": {"mount -o remount,bind,ro /proc", "", ReasonMounts},
+			"a route":                   {"ip link set lo up && ip route add 192.0.2.0/24 dev lo", "ip route del 192.0.2.0/24 dev lo", ReasonNetwork},
+			"an interface":              {"ip link add canary type veth peer name canary2 || ip tuntap add canary mode tun", "ip link del canary", ReasonNetwork},
+		} {
+			t.Run(name, func(t *testing.T) {
+				w := newTree(t, grouped, "", "/bin/sleep", "1000")
+				w.release(w.main)
+				w.expect("as armed", "")
+				within := func(command string) {
+					t.Helper()
+					out, err := exec.Command("nsenter", "-t", strconv.Itoa(w.guard.Process.Pid), "-m", "-n", "sh", "-c", command).CombinedOutput()
+					if err != nil {
+						t.Fatalf("%s: %v: %s", command, err, out)
+					}
+				}
+				within(c.do)
+				w.o.sweep.wholeAt = 0
+				w.expect("broken", c.reason)
+				if c.undo != "" {
+					within(c.undo)
+					w.o.sweep.wholeAt = 0
+					w.expect("as it was", "")
+				}
+			})
+		}
+	})
+}
+
+func TestMountsByWhatTheyConfine(t *testing.T) {
+	const line = "36 35 98:0 /mnt1 /mnt2 rw,noatime - ext3 /dev/root rw\n"
+	digest, n := mounts([]byte(line))
+	if n != 1 {
+		t.Errorf("%d mounts", n)
+	}
+	for other, same := range map[string]bool{
+		"36 35 98:0 /renamed /mnt2 rw,noatime - ext3 /dev/root rw\n": true,
+		"36 35 98:0 /mnt1 /mnt2 ro,noatime - ext3 /dev/root rw\n":    false,
+		"37 35 98:0 /mnt1 /mnt2 rw,noatime - ext3 /dev/root rw\n":    false,
+		"36 35 98:1 /mnt1 /mnt2 rw,noatime - ext3 /dev/root rw\n":    false,
+		"36 35 98:0 /mnt1 /mnt3 rw,noatime - ext3 /dev/root rw\n":    false,
+		line + line: false,
+		"":          false,
+	} {
+		if is, _ := mounts([]byte(other)); (is == digest) != same {
+			t.Errorf("%q is the same: %v", other, !same)
+		}
+	}
+}
