@@ -18,11 +18,14 @@ import (
 
 // grantCommand holds what is about grants.
 func (a *app) grantCommand() *cobra.Command {
-	c := group("grant", "List, show and revoke grants", a.grantListCommand(), a.grantShowCommand(), a.grantRevokeCommand())
-	c.Long = `List, show and revoke grants.
+	c := group("grant", "Issue, give on, list, show and revoke grants", a.grantIssueCommand(), a.grantAttenuateCommand(),
+		a.grantListCommand(), a.grantShowCommand(), a.grantRevokeCommand())
+	c.Long = `Issue, give on, list, show and revoke grants.
 
 A grant is the signed, expiring authority under which an execution runs: who lets
-which agent run what, until when. ` + "`writ run`" + ` issues one for each run.`
+which agent run what, until when. ` + "`writ run`" + ` issues one for each run, or takes one
+that was issued before. Authority only shrinks as it is given on, and revoking a
+grant stops everything beneath it.`
 	return c
 }
 
@@ -199,6 +202,9 @@ func grantRows(v grantView) [][]cell {
 		plain("signed by", string(v.SignedBy)))
 	if v.Parent != "" {
 		rows = append(rows, plain("beneath", v.Parent))
+	}
+	if v.Delegations > 0 {
+		rows = append(rows, plain("delegations", fmt.Sprint(v.Delegations)))
 	}
 	if b := budgetWords(v.Budget); b != "" {
 		rows = append(rows, plain("budget", b))

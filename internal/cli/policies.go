@@ -263,13 +263,26 @@ func (p *policyFlags) applyBudget(s *sourceFiles) error {
 	if err != nil {
 		return s.named(err)
 	}
-	// The values have the same form as in a settings file, so the same reader
-	// takes them.
+	given, err := parseBudget(p.budget)
+	if err != nil {
+		return err
+	}
+	in.Execution.Budget = mergeBudget(in.Execution.Budget, given)
+	s.settings = settingsText(in)
+	return nil
+}
+
+// parseBudget reads the value of a --budget. The parts have the same form as in
+// a settings file, so the same reader takes them.
+func parseBudget(list string) (model.Budget, error) {
+	if list == "" {
+		return model.Budget{}, nil
+	}
 	lines := "budget:\n"
-	for part := range strings.SplitSeq(p.budget, ",") {
+	for part := range strings.SplitSeq(list, ",") {
 		name, value, ok := strings.Cut(strings.TrimSpace(part), "=")
 		if !ok || name == "" || value == "" || strings.ContainsAny(part, "\n:#\"'") {
-			return problem.New(problem.BadValue, "--budget %q will not do", p.budget).
+			return model.Budget{}, problem.New(problem.BadValue, "--budget %q will not do", list).
 				WithWhy("it is a list of NAME=VALUE").WithFix("write for example --budget wall=1h,memory=2GiB,processes=200")
 		}
 		lines += "  " + name + ": " + value + "\n"
@@ -281,11 +294,9 @@ func (p *policyFlags) applyBudget(s *sourceFiles) error {
 				q.Line, q.Column = 0, 0
 			}
 		}
-		return err
+		return model.Budget{}, err
 	}
-	in.Execution.Budget = mergeBudget(in.Execution.Budget, given.Execution.Budget)
-	s.settings = settingsText(in)
-	return nil
+	return given.Execution.Budget, nil
 }
 
 func mergeBudget(under, over model.Budget) model.Budget {

@@ -21,16 +21,20 @@ import (
 // runFlags are the flags of `writ run`.
 type runFlags struct {
 	policyFlags
-	tier     string
-	agent    string
-	operator string
-	grantFor time.Duration
-	env      []string
-	clearEnv bool
-	dir      string
-	quiet    bool
-	verbose  bool
-	restart  bool
+	tier  string
+	agent string
+	// agentGiven: an empty name is a mistake, not a default.
+	agentGiven bool
+	operator   string
+	grantFor   time.Duration
+	env        []string
+	clearEnv   bool
+	dir        string
+	quiet      bool
+	verbose    bool
+	restart    bool
+	grant      string
+	parent     string
 }
 
 // runCommand runs a command as a governed execution.
@@ -57,16 +61,21 @@ the command was not found, 137 governance ended it.`,
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return a.run(cmd.Context(), r, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.agentGiven = cmd.Flags().Changed("agent")
+			return a.run(cmd.Context(), r, args)
+		},
 	}
 	flags := cmd.Flags()
 	flags.SetInterspersed(false)
 	flags.SortFlags = false
 	r.policyFlags.add(cmd)
 	flags.StringVar(&r.tier, "tier", "", "the weakest `tier` that will do, kernel or user (default: the strongest there is)")
-	flags.StringVar(&r.agent, "agent", "local", "`name` of the agent that runs, for policies")
+	flags.StringVar(&r.agent, "agent", "", "`name` of the agent that runs, for policies (default: the grant's, else local)")
 	flags.StringVar(&r.operator, "operator", "", "`name` of who lets it run (default: you)")
 	flags.DurationVar(&r.grantFor, "grant-for", 24*time.Hour, "how long its grant lasts")
+	flags.StringVar(&r.grant, "grant", "", "run under this grant, by its `ID` (default: one issued for this run)")
+	flags.StringVar(&r.parent, "parent", "", "run on behalf of the running execution with this `ID`, under a grant beneath its own")
 	flags.StringArrayVar(&r.env, "env", nil, "set a `variable`, NAME=VALUE, or pass NAME on with --clear-env (repeatable)")
 	flags.BoolVar(&r.clearEnv, "clear-env", false, "pass on no variables but those of --env, and a plain PATH")
 	flags.StringVar(&r.dir, "dir", "", "run it in this `directory`")
@@ -95,6 +104,9 @@ func (a *app) run(ctx context.Context, r *runFlags, argv []string) error {
 		return err
 	}
 	spec.StateDir = dir.Root()
+	if err := a.authority(&spec, r); err != nil {
+		return err
+	}
 	if err := outOfReach(dir.Root(), r.dir); err != nil {
 		return err
 	}
@@ -111,6 +123,26 @@ func (a *app) run(ctx context.Context, r *runFlags, argv []string) error {
 		return runProblem(r, result, err)
 	}
 	return w.ending(result)
+}
+
+// authority resolves the grant and the parent that are named.
+func (a *app) authority(spec *governor.Spec, r *runFlags) error {
+	if r.grant == "" && r.parent == "" {
+		return nil
+	}
+	dir, _, grants, err := a.grants()
+	if err != nil {
+		return err
+	}
+	if r.grant != "" {
+		if spec.Grant, err = grantOf(dir, grants, r.grant); err != nil {
+			return err
+		}
+	}
+	if r.parent != "" {
+		spec.Parent, err = find(dir, r.parent)
+	}
+	return err
 }
 
 // watching are the flags of `writ adopt` that go on with what these say.
@@ -176,7 +208,7 @@ func (r *runFlags) spec(argv []string) (governor.Spec, error) {
 			return s, err
 		}
 	}
-	if r.agent == "" {
+	if r.agentGiven && r.agent == "" {
 		return s, problem.New(problem.BadValue, "--agent is empty").WithWhy("policies name agents").WithFix("leave it out, or give a name")
 	}
 	var err error

@@ -31,11 +31,23 @@ func (m *Machine) decide(a model.Action) {
 		m.deny(a, model.ReasonBadRequest)
 	case m.denying:
 		m.deny(a, model.ReasonConditionLost)
+	case m.withheld(a.Kind):
+		m.deny(a, model.ReasonNotGranted)
 	default:
 		if m.rule(a.Kind, &a).Allow {
 			m.open = append(m.open, a.Number)
 		}
 	}
+}
+
+// withheld tells whether the grant does not let the execution ask for the kind.
+func (m *Machine) withheld(kind model.ActionKind) bool {
+	for _, k := range m.sub.Withheld {
+		if k == kind {
+			return true
+		}
+	}
+	return false
 }
 
 // denyPending rules against all that waits for the end of a pause.

@@ -160,6 +160,7 @@ func (m *Machine) enter(p model.Phase, reason string) {
 
 func (m *Machine) submit(s model.Submission) {
 	s.Argv = append([]string(nil), s.Argv...)
+	s.Withheld = append([]model.ActionKind(nil), s.Withheld...)
 	m.sub = &s
 	for i, c := range model.AllConditions() {
 		m.states[i] = model.ConditionState{Condition: c, Standing: model.Unknown}
@@ -179,6 +180,14 @@ func sound(s model.Submission) bool {
 		if d <= 0 || d > longest {
 			return false
 		}
+	}
+	for i, k := range s.Withheld {
+		if k < model.ActionExec || !k.Valid() || i > 0 && s.Withheld[i-1] >= k {
+			return false
+		}
+	}
+	if (s.Parent == "") != s.ParentRecord.IsZero() || s.Parent == s.Execution {
+		return false
 	}
 	_, err := model.ParseExecutionID(string(s.Execution))
 	return err == nil && t.RenewEvery < t.LeaseLength && len(s.Argv) > 0 && s.Boot != "" &&

@@ -100,6 +100,15 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		if word("bad", "") == "grace" {
 			sub.Settings.KillGrace = 0
 		}
+		switch word("bad", "") {
+		case "withheld":
+			sub.Withheld = []model.ActionKind{model.ActionStart}
+		case "parent":
+			sub.Parent, sub.ParentRecord = sub.Execution, model.DigestOf(nil)
+		}
+		if word("withheld", "") != "" {
+			sub.Withheld = []model.ActionKind{model.ActionExec, model.ActionConnect}
+		}
 		var actions int
 		d.MaybeScanArgs(t, "actions", &actions)
 		sub.Settings.Budget.Actions = uint64(actions)

@@ -41,6 +41,12 @@ type Spec struct {
 	Tier model.Tier
 	// GrantFor is how long the grant lasts; 0 is 24 hours.
 	GrantFor time.Duration
+	// Grant is the ID of the stored grant under which to run; "" has one issued,
+	// beneath the parent's where there is a parent.
+	Grant string
+	// Parent is the execution on whose behalf it runs, or "". Its governor must
+	// be alive, and Grant stand beneath its grant.
+	Parent model.ExecutionID
 
 	// Notify, where set, is called in order with each thing that a person
 	// watching the run would want to know. It must not block.

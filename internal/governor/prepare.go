@@ -50,6 +50,9 @@ func prepare(ctx context.Context, s Spec) (_ *execution, err error) {
 	if e.policies, err = policy.Load(s.Bundle); err != nil {
 		return nil, err
 	}
+	if err = e.inherit(); err != nil {
+		return nil, err
+	}
 	if err = e.submission(ctx); err != nil {
 		return nil, err
 	}
@@ -108,6 +111,11 @@ func (e *execution) submission(ctx context.Context) error {
 		EnvDigest: model.DigestOf([]byte(strings.Join(e.workload.env, "\x00"))),
 		Tier:      tier,
 		Bundle:    e.policies.Digest(), Settings: settings.Execution,
+	}
+	if e.chain != nil {
+		if err := e.under(&e.sub); err != nil {
+			return err
+		}
 	}
 	if e.sub.Agent == "" {
 		e.sub.Agent = "local"

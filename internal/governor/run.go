@@ -43,6 +43,7 @@ type execution struct {
 	sub      model.Submission
 	grants   *grant.Store
 	chain    *grant.Chain
+	parent   *parent // nil for one that runs on nobody's behalf
 	lock     *os.File
 	log      *log.Log
 	journal  *logJournal

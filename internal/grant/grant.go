@@ -68,6 +68,34 @@ func Consequential() []model.ActionKind {
 	return all
 }
 
+// Withheld returns the actions that the grant does not let a workload ask for,
+// ascending.
+func (g *Grant) Withheld() []model.ActionKind {
+	var without []model.ActionKind
+	for _, a := range Consequential() {
+		if !slices.Contains(g.Actions, a) {
+			without = append(without, a)
+		}
+	}
+	return without
+}
+
+// Tighten returns the smaller of each part of two budgets, of which zero is
+// unlimited.
+func Tighten(a, b model.Budget) model.Budget {
+	return model.Budget{
+		Wall: tighter(a.Wall, b.Wall), CPU: tighter(a.CPU, b.CPU), Memory: tighter(a.Memory, b.Memory),
+		Processes: tighter(a.Processes, b.Processes), Actions: tighter(a.Actions, b.Actions),
+	}
+}
+
+func tighter[N int64 | uint64](a, b N) N {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
 // Issued is a signed grant.
 type Issued struct {
 	Grant    Grant

@@ -158,16 +158,9 @@ func within(child, parent *Grant) *Refusal {
 		return wider("another command")
 	case !beneath(child.Run.Dir, parent.Run.Dir):
 		return wider("another directory")
-	case !smaller(child.Budget.Wall, parent.Budget.Wall):
-		return wider("wall time")
-	case !smaller(child.Budget.CPU, parent.Budget.CPU):
-		return wider("CPU time")
-	case !smaller(child.Budget.Memory, parent.Budget.Memory):
-		return wider("memory")
-	case !smaller(child.Budget.Processes, parent.Budget.Processes):
-		return wider("processes")
-	case !smaller(child.Budget.Actions, parent.Budget.Actions):
-		return wider("actions")
+	}
+	if what := beyond(child.Budget, parent.Budget); what != "" {
+		return wider(what)
 	}
 	for _, a := range child.Actions {
 		if !slices.Contains(parent.Actions, a) {
@@ -175,6 +168,23 @@ func within(child, parent *Grant) *Refusal {
 		}
 	}
 	return nil
+}
+
+// beyond says what of a budget is more than another allows, or "".
+func beyond(child, parent model.Budget) string {
+	switch {
+	case !smaller(child.Wall, parent.Wall):
+		return "wall time"
+	case !smaller(child.CPU, parent.CPU):
+		return "CPU time"
+	case !smaller(child.Memory, parent.Memory):
+		return "memory"
+	case !smaller(child.Processes, parent.Processes):
+		return "processes"
+	case !smaller(child.Actions, parent.Actions):
+		return "actions"
+	}
+	return ""
 }
 
 // smaller compares budgets, of which zero is unlimited.
@@ -251,6 +261,26 @@ func (c *Chain) Permits(agent string, argv []string, dir string) error {
 		return &Refusal{ReasonNotPermitted, g.ID, "it is for the agent " + g.Agent}
 	case !g.Run.Permits(argv, dir):
 		return &Refusal{ReasonNotPermitted, g.ID, "it is for another command or directory"}
+	}
+	return nil
+}
+
+// Covers tells whether a submission asks for no more than the chain allows: its
+// agent, operator, command, directory and budget, and that it gives up the
+// actions that the grant withholds. nil, or a Refusal.
+func (c *Chain) Covers(s model.Submission) error {
+	if err := c.Permits(s.Agent, s.Argv, s.Dir); err != nil {
+		return err
+	}
+	g := c.Leaf().Grant
+	if s.Operator != g.Operator {
+		return &Refusal{ReasonNotPermitted, g.ID, "it is of the operator " + g.Operator}
+	}
+	if what := beyond(s.Settings.Budget, g.Budget); what != "" {
+		return &Refusal{ReasonWidened, g.ID, "the execution asks for more than it allows: " + what}
+	}
+	if !slices.Equal(s.Withheld, g.Withheld()) {
+		return &Refusal{ReasonWidened, g.ID, "the execution may ask for other actions than it allows"}
 	}
 	return nil
 }

@@ -30,6 +30,10 @@ type Process struct {
 	PID        int64  `cbor:"1,keyasint" json:"pid"`        // in the host's PID namespace
 	Start      uint64 `cbor:"2,keyasint" json:"start"`      // /proc/PID/stat field 22, clock ticks since boot
 	Executable string `cbor:"3,keyasint" json:"executable"` // what it runs while asking
+	// ParentPID and ParentStart are its parent's when it first asked; 0 where
+	// that was gone, or could not be told.
+	ParentPID   int64  `cbor:"4,keyasint,omitempty" json:"parent_pid,omitempty"`
+	ParentStart uint64 `cbor:"5,keyasint,omitempty" json:"parent_start,omitempty"`
 }
 
 // Action is something the workload asks to do, held at a gate.
@@ -100,6 +104,7 @@ const (
 	ReasonConditionLost  = "condition_lost"   // one of the seven does not hold
 	ReasonNotRunning     = "not_running"      // the execution is not in a phase in which it may act
 	ReasonGovernorLost   = "governor_lost"    // its governor died before it was decided; it is asked again
+	ReasonNotGranted     = "not_granted"      // the grant does not let it ask for this kind of action
 	ReasonTooManyPending = "too_many_pending" // more actions wait for the end of a pause than are kept
 )
 

@@ -17,6 +17,14 @@ type Submission struct {
 	Grant      Digest      `cbor:"12,keyasint" json:"grant"`    // of the grant's envelope
 	GrantID    string      `cbor:"13,keyasint" json:"grant_id"` // as `writ grant revoke` takes it
 	Settings   Settings    `cbor:"14,keyasint" json:"settings"`
+	// Parent is the execution on whose behalf it runs, or "". Its grant stands
+	// beneath the parent's.
+	Parent ExecutionID `cbor:"15,keyasint,omitempty" json:"parent,omitempty"`
+	// ParentRecord is the digest of the record of the parent's submission, which
+	// is an artifact of this log, as is that of each execution above it.
+	ParentRecord Digest `cbor:"16,keyasint,omitzero" json:"parent_record,omitzero"`
+	// Withheld are the actions that the grant does not let it ask for, ascending.
+	Withheld []ActionKind `cbor:"17,keyasint,omitempty" json:"withheld,omitempty"`
 }
 
 // Settings are the time constants and budgets of one execution. All times are

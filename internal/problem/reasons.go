@@ -13,6 +13,7 @@ var reasons = area{
 		refused("unknown_bundle", "the bundle in force is not loaded", "without its policies nothing can be decided", "start the execution again"),
 		refused("condition_lost", "one of the seven conditions does not hold", "an execution may act only while all seven hold", "`writ why ID` names the condition and its reason"),
 		refused("not_running", "the execution was not running", "only a running execution may act", "`writ why ID` says why it was not"),
+		refused("not_granted", "the grant does not allow this kind of action", "an execution may ask only for the actions that its grant names", "have a grant issued that allows it: `writ grant show ID` lists what this one allows"),
 		refused("too_many_pending", "too many actions wait for the end of a pause", "what a paused execution asks for is kept waiting, but not without bound", "let the workload do less at once"),
 		refused("malformed_input", "the governor was told something that makes no sense", "an input that cannot be understood changes nothing", "report it, with the output of `writ events ID`"),
 		refused("no_submission", "something happened before there was an execution", "an execution begins with its submission", "report it, with the output of `writ events ID`"),

@@ -182,5 +182,20 @@ func (m *material) onScope() []mutation {
 		}
 		out = append(out, invalid("widen-"+w.name, "authority", "the child's grant signed anew with more than its parent's: "+w.name, f.write(), uint64(submit), verify.BadGrant))
 	}
+	for _, w := range []struct {
+		name, what string
+		edit       func(*model.Submission)
+	}{
+		{"exceed-budget", "the child runs with more time than its grant allows", func(s *model.Submission) { s.Settings.Budget.Wall = 0 }},
+		{"exceed-actions", "the child may ask for actions that its grant withholds", func(s *model.Submission) { s.Withheld = nil }},
+		{"exceed-parent", "the child runs on behalf of an execution whose submission is not in the log", func(s *model.Submission) {
+			s.Parent, s.ParentRecord = "01ARZ3NDEKTSV4RRFFQ69G5FA0", model.DigestOf(nil)
+		}},
+	} {
+		f := m.forger()
+		submit := f.find(input(model.InputSubmit))[0]
+		change(f, submit, func(in *model.Input) { s := *in.Submission; w.edit(&s); in.Submission = &s })
+		out = append(out, invalid(w.name, "authority", w.what, f.write(), uint64(submit), verify.BadGrant))
+	}
 	return out
 }

@@ -118,6 +118,7 @@ func beneath(t *testing.T, state string, s *testlog.Setting) {
 		t.Fatal(err)
 	}
 	s.Submission.Grant, s.Submission.GrantID = below.Digest, below.Grant.ID
+	s.Submission.Settings.Budget, s.Submission.Withheld = below.Grant.Budget, below.Grant.Withheld()
 	s.Artifacts = append([]model.Artifact{
 		{Name: "grant", MediaType: "application/json", Content: below.Envelope},
 		{Name: "grant", MediaType: "application/json", Content: above.Envelope},

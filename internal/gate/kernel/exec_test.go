@@ -56,6 +56,13 @@ func TestExecIsDecidedWithWhatItIs(t *testing.T) {
 	if len(a) != 1 || a[0].Process.Executable != sh {
 		t.Fatalf("env: %+v", a)
 	}
+	// The shell's child names the shell as its parent, or is the shell itself.
+	if shell, child := first.Process, a[0].Process; child.PID != shell.PID && (child.ParentPID != shell.PID || child.ParentStart != shell.Start) {
+		t.Errorf("env is %+v, the shell %+v", child, shell)
+	}
+	if first.Process.ParentPID == 0 || first.Process.ParentStart == 0 {
+		t.Errorf("the shell has no parent: %+v", first.Process)
+	}
 	if o := r.asker.outcomeOf(a[0].Number); !o.Done {
 		t.Errorf("outcome %+v", o)
 	}

@@ -24,8 +24,16 @@ type target struct {
 
 	// Of its process, known once identify was called.
 	tgid    int
-	process int    // pidfd
-	start   uint64 // clock ticks since boot
+	process int // pidfd
+	birth
+}
+
+// birth is what a process keeps for life: when it started, and whose child it
+// was when the gate first heard of it.
+type birth struct {
+	start       uint64 // clock ticks since boot
+	parent      int64  // 0 where it could not be told
+	parentStart uint64
 }
 
 // openTarget looks the thread up. The caller must ask whether the notification
@@ -56,7 +64,7 @@ func (t *target) identify(starts *startTimes) (err error) {
 			return err
 		}
 	}
-	t.start, err = starts.of(t)
+	t.birth, err = starts.of(t)
 	return err
 }
 
@@ -78,7 +86,7 @@ func (t *target) close() {
 
 // identity is the asker as an action names it.
 func (t *target) identity() model.Process {
-	p := model.Process{PID: int64(t.tgid), Start: t.start}
+	p := model.Process{PID: int64(t.tgid), Start: t.start, ParentPID: t.parent, ParentStart: t.parentStart}
 	if path, err := readLink(t.proc, "exe"); err == nil {
 		p.Executable = path
 		if inside, ok := t.inside(path); ok {
@@ -137,17 +145,17 @@ func (t *target) closesOnExec(fd int) (bool, error) {
 	return flags&unix.O_CLOEXEC != 0, err
 }
 
-// startTimes remembers the start times of processes whose pidfd has an inode of
+// startTimes remembers the births of processes whose pidfd has an inode of
 // its own (Linux 6.9): the inode is never given to another process, and reading
 // /proc/PID/stat costs as much as all the rest of looking a target up.
 type startTimes struct {
 	unique bool
 	mu     sync.Mutex
-	known  *lru[uint64, uint64]
+	known  *lru[uint64, birth]
 }
 
 func newStartTimes() *startTimes {
-	s := &startTimes{known: newLRU[uint64, uint64](1024)}
+	s := &startTimes{known: newLRU[uint64, birth](1024)}
 	if self, err := unix.PidfdOpen(os.Getpid(), 0); err == nil {
 		const pidFS = 0x50494446 // PID_FS_MAGIC
 		var fs unix.Statfs_t
@@ -157,42 +165,71 @@ func newStartTimes() *startTimes {
 	return s
 }
 
-func (s *startTimes) of(t *target) (uint64, error) {
+func (s *startTimes) of(t *target) (birth, error) {
 	var st unix.Stat_t
 	unique := s.unique && unix.Fstat(t.process, &st) == nil
 	if unique {
 		s.mu.Lock()
-		start, ok := s.known.get(st.Ino)
+		b, ok := s.known.get(st.Ino)
 		s.mu.Unlock()
 		if ok {
-			return start, nil
+			return b, nil
 		}
 	}
 	dir, name := t.proc, "stat"
 	if t.tgid != t.tid {
 		dir, name = unix.AT_FDCWD, "/proc/"+strconv.Itoa(t.tgid)+"/stat"
 	}
-	start, err := readStart(dir, name)
+	b, err := readBirth(dir, name)
 	if err == nil && unique && unix.PidfdSendSignal(t.process, 0, nil, 0) == nil { // it was the process's all along
 		s.mu.Lock()
-		s.known.put(st.Ino, start)
+		s.known.put(st.Ino, b)
 		s.mu.Unlock()
 	}
+	return b, err
+}
+
+// readBirth reads when a process started, and its parent. A parent that ends
+// meanwhile gives its number back and its children to another, so the child is
+// asked again whose it is: a parent of which it is still the child was the
+// process whose start was read.
+func readBirth(dir int, name string) (birth, error) {
+	start, parent, err := readStat(dir, name)
+	b := birth{start: start}
+	if err != nil || parent <= 0 {
+		return b, err
+	}
+	of, _, err := readStat(unix.AT_FDCWD, "/proc/"+strconv.FormatInt(parent, 10)+"/stat")
+	if err != nil {
+		return b, nil
+	}
+	if _, again, err := readStat(dir, name); err == nil && again == parent {
+		b.parent, b.parentStart = parent, of
+	}
+	return b, nil
+}
+
+func readStart(dir int, name string) (uint64, error) {
+	start, _, err := readStat(dir, name)
 	return start, err
 }
 
-// readStart reads the start time of a process (field 22) from a
-// /proc/PID/stat. The second field may hold anything, also parentheses.
-func readStart(dir int, name string) (uint64, error) {
+// readStat reads the start time (field 22) and the parent (field 4) of a process
+// from a /proc/PID/stat. The second field may hold anything, also parentheses.
+func readStat(dir int, name string) (start uint64, parent int64, err error) {
 	text, err := readFile(dir, name)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
 	if len(fields) < 20 {
-		return 0, fmt.Errorf("%s has %d fields", name, len(fields))
+		return 0, 0, fmt.Errorf("%s has %d fields", name, len(fields))
 	}
-	return strconv.ParseUint(string(fields[19]), 10, 64)
+	if start, err = strconv.ParseUint(string(fields[19]), 10, 64); err != nil {
+		return 0, 0, err
+	}
+	parent, err = strconv.ParseInt(string(fields[1]), 10, 64)
+	return start, parent, err
 }
 
 func statusNumber(proc int, name string) (int, error) {

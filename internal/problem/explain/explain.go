@@ -50,6 +50,7 @@ var sentinels = []struct {
 	{governor.ErrNoDir, "dir_gone", 0},
 	{governor.ErrNotText, "not_text", 0},
 	{governor.ErrWeakTier, "tier_unavailable", 0},
+	{governor.ErrParentEnded, "parent_ended", 126},
 	{governor.ErrOrderStale, "order_refused", 0},
 	{governor.ErrOrderElsewhere, "order_refused", 0},
 	{governor.ErrOrderRepeated, "order_refused", 0},

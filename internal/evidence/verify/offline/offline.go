@@ -60,7 +60,10 @@ func CheckGrant(find func(model.Digest) ([]byte, bool), k verify.GrantKeys, s mo
 	case now.Before(c.From()), !now.Before(c.Until()):
 		return fmt.Errorf("it was good from %s until %s, the submission is of %s", c.From(), c.Until(), now.UTC())
 	}
-	return c.Permits(s.Agent, s.Argv, s.Dir)
+	if err := c.Covers(s); err != nil {
+		return err
+	}
+	return checkParents(find, c, s)
 }
 
 // Chain returns the envelopes of a recorded grant and those above it, the
