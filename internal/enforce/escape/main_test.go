@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -50,6 +51,9 @@ func testMain(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "escape:", err)
 		return 1
 	}
+	// The main thread is what /proc/self shows. No goroutine that enters other
+	// namespaces may be on it, for it cannot end.
+	runtime.LockOSThread()
 	return m.Run()
 }
 
