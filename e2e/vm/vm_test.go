@@ -35,8 +35,8 @@ type program struct {
 // They are those that depend on the kernel, do not measure time, and need no
 // programs but busybox.
 var lane = []struct{ name, pkg, run, skip string }{
-	{"enforce", "./internal/enforce", "TestProbe|TestExit|TestNothingRunsBeforeRelease|TestEscapeCalls|TestOtherArchitecture|TestGuardCannotBeSignalled|" +
-		"TestNoWayOutByNetwork|TestNothingIsInherited|TestNamesCannot|TestLinksAreNot|TestControlsAreInForce|TestProcessLimit|TestMemoryLimit|TestFreezeThawKill|TestDeadline|TestGuardKilled|TestGovernorKilled", "TestGovernorKilledAtRandom"},
+	{"enforce", "./internal/enforce", "TestProbe|TestNothingRunsBeforeRelease|TestEscapeCalls|TestOtherArchitecture|TestGuardCannotBeSignalled|" +
+		"TestNoWayOutByNetwork|TestNothingIsInherited|TestNamesCannot|TestLinksAreNot|TestControlsAreInForce|TestProcessLimit|TestFreezeThawKill|TestDeadline|TestGuardKilled|TestGovernorKilled", "TestGovernorKilledAtRandom"},
 	{"filter", "./internal/enforce/filter", "TestFilter|TestOtherArchitectures|TestProbe", "^$"},
 	{"cgroup", "./internal/enforce/cgroup", "TestGroupHoldsForkingTree|TestReapTakesWhatIsLeft", "^$"},
 }
