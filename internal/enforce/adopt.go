@@ -262,6 +262,9 @@ func (o *Orphan) Adopt(ctx context.Context, stdin *os.File) (_ *Sandbox, calls *
 				}
 			}
 			s.terminal.close()
+			if s.kernel != nil {
+				s.kernel.Close() // the deadline stays
+			}
 			s.page.unmap()
 			closeAll(s.control, s.guardFd, s.mainFd)
 			err = &Error{Op: "adopting", Subject: m.ID, Err: err}
@@ -287,6 +290,9 @@ func (o *Orphan) Adopt(ctx context.Context, stdin *os.File) (_ *Sandbox, calls *
 		if s.group, err = cgroup.Reopen(*m.Group); err != nil {
 			return nil, nil, err
 		}
+	}
+	if err := s.holdInKernel(); err != nil {
+		return nil, nil, err
 	}
 	if s.terminal, err = openTerminal(stdin); err != nil {
 		return nil, nil, err

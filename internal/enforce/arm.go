@@ -134,7 +134,7 @@ func (a *arming) groups() error {
 		return nil
 	}
 	a.p.Cgroup, a.p.V1 = true, len(a.group.Older())
-	return nil
+	return a.holdInKernel()
 }
 
 // guardThreads is room for the guard in RLIMIT_NPROC.
@@ -377,5 +377,6 @@ func (a *arming) undo() {
 		_ = a.group.Kill()
 		_ = a.group.Remove(ctx)
 	}
+	a.letGo()
 	a.terminal.close()
 }

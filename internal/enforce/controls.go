@@ -82,6 +82,14 @@ func (s *Sandbox) Controls() ([]Control, error) {
 	fds := []unix.PollFd{{Fd: int32(s.guardFd), Events: unix.POLLIN}}
 	_, err = unix.Poll(fds, 0)
 	add("guard", err == nil && fds[0].Revents == 0, "process %d watches a deadline at %d, now %d", s.GuardPID(), freezeAt, Now())
+	if s.held != nil {
+		evidence := s.kernel.String()
+		err := s.CheckDeadline()
+		if err != nil {
+			evidence = err.Error()
+		}
+		add("deadline in the kernel", err == nil, "%s", evidence)
+	}
 	add("freezing", true, "%s", s.notes.Freeze)
 	for _, o := range []struct{ name, missing, has string }{
 		{"real-time guard", s.notes.Realtime, "SCHED_FIFO"},

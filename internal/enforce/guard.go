@@ -201,8 +201,9 @@ func (g *guard) reap() {
 			g.end()
 		case pid != g.main:
 		case status.Stopped():
-			// A freeze by SIGSTOP is no news, nor is a tracer's stop.
-			if g.page.frozen.Load() == 0 {
+			// A freeze by SIGSTOP is no news, nor is a tracer's stop, nor that
+			// the kernel was faster at the deadline.
+			if g.page.frozen.Load() == 0 && Now() < g.page.freezeAt.Load() {
 				g.stopped.Store(uint32(status.StopSignal()))
 				_ = sendMsg(guardControl, msgStopped, uint64(status.StopSignal()))
 			}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/writ-run/writ/internal/enforce/cgroup"
+	"github.com/writ-run/writ/internal/enforce/deadline"
 	"github.com/writ-run/writ/internal/enforce/filter"
 	"github.com/writ-run/writ/internal/model"
 )
@@ -246,6 +247,23 @@ func tryCgroups(ctx context.Context) []Feature {
 			Effect: "the budget is watched, and answered by the policy, but not held by the kernel",
 			Mend:   "run as root, or have the memory and pids controllers delegated",
 		}))
+	}
+	return append(list, tryDeadline(group)...)
+}
+
+// tryDeadline looks, program by program, whether the kernel can hold deadlines.
+func tryDeadline(group *cgroup.Group) []Feature {
+	if os.Geteuid() != 0 {
+		return nil // of no use without root, which is missing already
+	}
+	var list []Feature
+	for _, r := range deadline.Probe(filepath.Dir(group.Dir())) {
+		f := Feature{For: kernelTier, Effect: "who stops the governor and the guard leaves the workload running",
+			Mend: "Linux 5.15 or later with CONFIG_BPF_SYSCALL and CONFIG_CGROUP_PERF, as root; in a container, --cap-add BPF --cap-add PERFMON and bpffs at " + deadline.Root}
+		if r.Optional {
+			f = Feature{Effect: "past its deadline a workload may open files until the signal comes, a few milliseconds later", Mend: "boot with bpf in the lsm= kernel parameter, and without lockdown=confidentiality"}
+		}
+		list = append(list, feature("deadline: "+r.Name, r.Err, r.Detail, f))
 	}
 	return list
 }

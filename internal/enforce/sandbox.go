@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/writ-run/writ/internal/enforce/cgroup"
+	"github.com/writ-run/writ/internal/enforce/deadline"
 	"github.com/writ-run/writ/internal/model"
 )
 
@@ -65,6 +66,8 @@ type Sandbox struct {
 	tier     model.Tier
 	spec     Spec
 	group    *cgroup.Group // nil without control groups
+	kernel   *deadline.Kernel
+	held     *deadline.Deadline // nil but in tier kernel
 	page     *page
 	control  int         // socket to the guard
 	launch   int         // socket to the launcher, until it is the workload
@@ -122,15 +125,19 @@ func (s *Sandbox) Events() <-chan Event { return s.events }
 // Done is closed when nothing of the execution runs any more.
 func (s *Sandbox) Done() <-chan struct{} { return s.done }
 
-// SetDeadline moves the deadline: from freezeAt on the workload is frozen,
-// from killAt on it is dead, both on the clock of Now. A workload frozen at
-// the last deadline goes on if the new one is to come. Before the first call
-// the deadline is long past.
+// SetDeadline moves the deadline, the guard's and in tier kernel the kernel's:
+// from freezeAt on the workload is frozen, from killAt on it is dead, both on
+// the clock of Now. A workload frozen at the last deadline goes on if the new
+// one is to come. Before the first call the deadline is long past.
 func (s *Sandbox) SetDeadline(freezeAt, killAt int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || s.page.adopted.Load() != s.takeover {
 		return // another governs: the kernel has seen the end of this one
+	}
+	if s.held != nil {
+		// What could not be moved stays where it was, and CheckDeadline says so.
+		_ = s.held.Set(freezeAt, killAt)
 	}
 	earlier := freezeAt < s.page.freezeAt.Load() || killAt < s.page.killAt.Load()
 	// The guard must not see a new freezeAt with an old killAt behind it.
@@ -383,6 +390,7 @@ func (s *Sandbox) Close() error {
 		return nil
 	}
 	s.closed = true
+	s.letGo()
 	s.page.unmap()
 	closeAll(s.control, s.launch, s.guardFd, s.mainFd)
 	_ = s.words.Close()
@@ -403,6 +411,12 @@ func Reap(ctx context.Context, id string) error {
 		return &Error{Op: "reaping", Subject: id, Err: err}
 	}
 	if err := host.Reap(ctx, id); err != nil {
+		return &Error{Op: "reaping", Subject: id, Err: err}
+	}
+	if host.V2 == nil || os.Geteuid() != 0 {
+		return nil
+	}
+	if _, err := deadline.Sweep(host.V2.Mount, false); err != nil {
 		return &Error{Op: "reaping", Subject: id, Err: err}
 	}
 	return nil

@@ -100,7 +100,7 @@ func (e *execution) watchWorkload(s *enforce.Sandbox) error {
 	}
 	e.watch.scope.Attach(whileAlive{usage, s.Done()})
 	return e.watch.integrity.Attach(integrity.Target{
-		Guard: s.GuardPID(), Main: s.MainPID(), Group: s.Group(), Allowed: e.gate.Load(), Ended: s.Done(),
+		Guard: s.GuardPID(), Main: s.MainPID(), Group: s.Group(), Allowed: e.gate.Load(), Ended: s.Done(), Deadline: s.CheckDeadline,
 		// A gate that fails reports it by Fault. One that ended because nothing is
 		// left under its filter is no loss, though the end may be heard of later.
 	})

@@ -30,6 +30,8 @@ var running = area{
 			Fix: "`writ doctor` says what is missing and how to get it; or ask for less with --tier and in the policy's settings"},
 		{Code: "host_unfit", Title: "a run would not work on this host", Status: http.StatusConflict,
 			Why: "something that even the weakest tier needs is not there", Fix: "mend what is marked above, and run `writ doctor` again"},
+		{Code: "needs_root", Title: "this needs root", Status: http.StatusForbidden,
+			Why: "what is asked for is the kernel's, and it tells only root", Fix: "run the same command with `sudo`"},
 		{Code: "enforcement_failed", Title: "the enforcement could not be built", Status: http.StatusInternalServerError,
 			Why: "the workload's first instruction runs only when everything that holds it is armed", Fix: "`writ doctor` probes what is needed; `writ events ID` shows how far it came"},
 		{Code: "governor_lost", Title: "the governor of the execution died", Status: http.StatusInternalServerError,

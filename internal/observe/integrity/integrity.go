@@ -13,8 +13,8 @@
 //
 // and of the place: its mounts, interfaces and routes are those that were armed;
 // and of Writ: the guard lives, runs and is the first process of its PID
-// namespace, the gate's listener is alive, Writ's own binary is the one that
-// was started.
+// namespace, the gate's listener is alive, the kernel holds the deadline, and
+// Writ's own binary is the one that was started.
 //
 // Processes are known by an open /proc directory, which the kernel binds to
 // the process and not to its number. One that ends during a sweep, a zombie,
@@ -63,6 +63,9 @@ type Target struct {
 	// Listener tells whether the gate's listener is alive; nil if there is no
 	// such gate.
 	Listener func() error
+	// Deadline tells whether the kernel holds the deadline; nil if it is not
+	// to.
+	Deadline func() error
 	// Ended is closed when nothing of the execution runs any more: what is
 	// missing then is no loss.
 	Ended <-chan struct{}
@@ -176,7 +179,7 @@ func (o *Observer) Observe(ctx context.Context) model.Observation {
 
 // gone tells whether a loss is also what the normal end looks like.
 func (l *loss) gone() bool {
-	return l.reason == ReasonGuardLost || l.reason == ReasonGroupLost || l.reason == ReasonGateLost || l.reason == ReasonUnreadable
+	return l.reason == ReasonDeadline || l.reason == ReasonGuardLost || l.reason == ReasonGroupLost || l.reason == ReasonGateLost || l.reason == ReasonUnreadable
 }
 
 func (o *Observer) drop() {

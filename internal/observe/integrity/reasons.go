@@ -10,6 +10,7 @@ const (
 	ReasonGuardChanged = "guard_changed"
 	ReasonGateLost     = "gate_lost"
 	ReasonGroupLost    = "group_lost"
+	ReasonDeadline     = "deadline_lost"
 	ReasonForeign      = "executable_foreign"
 	ReasonDeleted      = "executable_deleted"
 	ReasonModified     = "executable_modified"
@@ -32,6 +33,7 @@ var Reasons = []observe.Reason{
 	{Code: ReasonGuardChanged, Title: "the guard is not what it was", Why: "it is traced, or was moved to another namespace", Fix: "look for who did it, and start the execution again", Returns: true},
 	{Code: ReasonGateLost, Title: "the kernel gate is gone", Why: "the workload's calls cannot be decided any more", Fix: "start the execution again; report it, with the output of `writ events ID`"},
 	{Code: ReasonGroupLost, Title: "the control group is gone", Why: "what is not in it can be neither frozen nor counted", Fix: "look for who removed it, and start the execution again", Returns: true},
+	{Code: ReasonDeadline, Title: "the kernel does not hold the deadline", Why: "without it, who stops the governor and the guard leaves the workload running", Fix: "look for who removed or changed what is pinned in /sys/fs/bpf/writ, and start the execution again"},
 	{Code: ReasonForeign, Title: "a process runs a program that was not allowed", Why: "nothing may run but what the gate has allowed", Fix: "look at how it came to run: `writ why ID`, `writ events ID`", Returns: true},
 	{Code: ReasonDeleted, Title: "a process runs a program that is gone", Why: "its file was deleted or replaced while it ran, so what runs is not what is there", Fix: "let programs end before they are rebuilt or upgraded", Returns: true},
 	{Code: ReasonModified, Title: "a running program's file was changed", Why: "its content is not the one that was allowed", Fix: "restore the file, or start the execution again", Returns: true},

@@ -61,6 +61,11 @@ func (s *sweep) run(ctx context.Context, mono int64) *loss {
 			return lose(ReasonGateLost, "the gate's listener: %v", err)
 		}
 	}
+	if s.target.Deadline != nil {
+		if err := s.target.Deadline(); err != nil {
+			return lose(ReasonDeadline, "%v", err)
+		}
+	}
 	whole := mono-s.wholeAt >= int64(wholeEvery) || s.wholeAt == 0
 	if l := s.enumerate(whole); l != nil {
 		return l

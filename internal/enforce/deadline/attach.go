@@ -1,0 +1,325 @@
+package deadline
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// period is how much processor time of a workload passes between two looks at
+// its deadline, on each processor.
+const period = 4_000_000 // nanoseconds
+
+// hook is a program and what it is attached to.
+type hook struct {
+	program string
+	kind    hookKind
+	attach  ebpf.AttachType // of a control group
+	perf    uint64          // which software event, see perf_event_open(2)
+	sample  uint64
+}
+
+type hookKind uint8
+
+const (
+	onGroup      hookKind = iota + 1 // the control group above the executions
+	onProcessors                     // a perf event on each processor, counting in that control group
+	onSwitch                         // every switch between tasks
+	onLSM
+)
+
+// everywhere tells whether a hook is run for every task of the host. Such hooks
+// are attached only while there is a deadline to hold.
+func (k hookKind) everywhere() bool { return k == onSwitch || k == onLSM }
+
+// hooks are required, all of them, but for those of the LSM: these are used
+// wherever they load.
+var hooks = []hook{
+	{program: programProgOnClock, kind: onProcessors, perf: unix.PERF_COUNT_SW_CPU_CLOCK, sample: period},
+	{program: programProgOnSwitch, kind: onSwitch},
+	{program: programProgConnect4, kind: onGroup, attach: ebpf.AttachCGroupInet4Connect},
+	{program: programProgConnect6, kind: onGroup, attach: ebpf.AttachCGroupInet6Connect},
+	{program: programProgSendmsg4, kind: onGroup, attach: ebpf.AttachCGroupUDP4Sendmsg},
+	{program: programProgSendmsg6, kind: onGroup, attach: ebpf.AttachCGroupUDP6Sendmsg},
+	{program: programProgEgress, kind: onGroup, attach: ebpf.AttachCGroupInetEgress},
+	{program: programProgFileOpen, kind: onLSM},
+	{program: programProgFilePermission, kind: onLSM},
+	{program: programProgBprmCheck, kind: onLSM},
+	{program: programProgTaskAlloc, kind: onLSM},
+	{program: programProgSocketConnect, kind: onLSM},
+	{program: programProgSocketSendmsg, kind: onLSM},
+}
+
+// attached is what is pinned and attached, by the path of its pin.
+type attached struct {
+	spec     *ebpf.CollectionSpec
+	programs map[string]*ebpf.Program // loaded in this process, for what had to be attached
+	ids      map[string]ebpf.ProgramID
+	pins     []string
+	online   []int
+	lsm      bool
+	absent   []string // LSM hooks that the kernel does not take
+}
+
+func (a *attached) close() {
+	if a == nil {
+		return
+	}
+	for _, p := range a.programs {
+		_ = p.Close()
+	}
+}
+
+// attach attaches and pins, above one place, what is not yet.
+func (k *Kernel) attach(spec *ebpf.CollectionSpec) (*attached, error) {
+	a := &attached{spec: spec, programs: map[string]*ebpf.Program{}, ids: map[string]ebpf.ProgramID{}}
+	if err := os.Mkdir(k.place(), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return a, err
+	}
+	var err error
+	if a.online, err = onlineProcessors(); err != nil {
+		return a, err
+	}
+	for _, h := range hooks {
+		switch h.kind {
+		case onGroup:
+			err = k.attachGroup(a, h)
+		case onProcessors:
+			for _, n := range a.online {
+				if err = k.attachProcessor(a, h, n); err != nil {
+					break
+				}
+			}
+		}
+		if err != nil {
+			return a, fmt.Errorf("program %s: %w", h.program, err)
+		}
+	}
+	return a, nil
+}
+
+// attachEverywhere attaches and pins what is run for every task of the host.
+func (k *Kernel) attachEverywhere() error {
+	a := k.attached
+	if err := os.Mkdir(k.global(), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	a.lsm = Loads(ebpf.LSM) == nil
+	for _, h := range hooks {
+		var err error
+		switch {
+		case h.kind == onSwitch:
+			err = k.attachSwitch(a, h)
+		case h.kind == onLSM && a.lsm:
+			if err = k.attachLSM(a, h); errors.Is(err, errNoHook) {
+				a.absent = append(a.absent, h.program)
+				err = nil
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("program %s: %w", h.program, err)
+		}
+	}
+	return nil
+}
+
+// detachEverywhere removes these, if there is no deadline left.
+func (k *Kernel) detachEverywhere() error {
+	var group uint64
+	switch err := k.deadlines.NextKey(nil, &group); {
+	case err == nil:
+		return nil
+	case !errors.Is(err, ebpf.ErrKeyNotExist):
+		return err
+	}
+	return os.RemoveAll(k.global())
+}
+
+// pinned tells whether a link is attached and pinned at path. One that is
+// pinned but attached no more, because its control group or processor went
+// away, is removed.
+func (a *attached) pinned(path, program string) (bool, error) {
+	l, err := link.LoadPinnedLink(path, nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer l.Close()
+	info, err := l.Info()
+	if err != nil {
+		return false, err
+	}
+	if g := info.Cgroup(); g != nil && g.CgroupId == 0 {
+		return false, os.Remove(path)
+	}
+	a.pins = append(a.pins, path)
+	a.ids[program] = info.Program
+	return true, nil
+}
+
+func (a *attached) pin(l link.Link, path, program string) error {
+	defer l.Close()
+	if err := l.Pin(path); err != nil {
+		return err
+	}
+	info, err := l.Info()
+	if err != nil {
+		return err
+	}
+	a.pins = append(a.pins, path)
+	a.ids[program] = info.Program
+	return nil
+}
+
+// program loads the program, with the pinned maps.
+func (k *Kernel) program(a *attached, name string) (*ebpf.Program, error) {
+	if p := a.programs[name]; p != nil {
+		return p, nil
+	}
+	one := &ebpf.CollectionSpec{Maps: a.spec.Maps, Programs: map[string]*ebpf.ProgramSpec{name: a.spec.Programs[name]}, Types: a.spec.Types, ByteOrder: a.spec.ByteOrder}
+	c, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{
+		MapReplacements: map[string]*ebpf.Map{pinDeadlines: k.deadlines, pinStopped: k.stopped},
+	})
+	if err != nil {
+		return nil, err
+	}
+	p := c.DetachProgram(name)
+	c.Close()
+	a.programs[name] = p
+	return p, nil
+}
+
+func (k *Kernel) attachGroup(a *attached, h hook) error {
+	path := k.groupPin(h)
+	if there, err := a.pinned(path, h.program); there || err != nil {
+		return err
+	}
+	p, err := k.program(a, h.program)
+	if err != nil {
+		return err
+	}
+	l, err := link.AttachCgroup(link.CgroupOptions{Path: k.top, Attach: h.attach, Program: p})
+	if err != nil {
+		return err
+	}
+	return a.pin(l, path, h.program)
+}
+
+func (k *Kernel) groupPin(h hook) string { return filepath.Join(k.place(), h.program) }
+
+// global is the directory of the links that are not of one place.
+func (k *Kernel) global() string          { return filepath.Join(k.dir, "everywhere") }
+func (k *Kernel) globalPin(h hook) string { return filepath.Join(k.global(), h.program) }
+func (k *Kernel) processorPin(h hook, processor int) string {
+	return filepath.Join(k.place(), h.program+"-"+strconv.Itoa(processor))
+}
+
+// attachProcessor counts the event on one processor, while a task of the control
+// group or of one below it runs there.
+func (k *Kernel) attachProcessor(a *attached, h hook, processor int) error {
+	path := k.processorPin(h, processor)
+	if there, err := a.pinned(path, h.program); there || err != nil {
+		return err
+	}
+	p, err := k.program(a, h.program)
+	if err != nil {
+		return err
+	}
+	dir, err := os.Open(k.top)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	fd, err := openEvent(h, int(dir.Fd()), processor)
+	if err != nil {
+		return fmt.Errorf("a perf event on processor %d: %w", processor, err)
+	}
+	defer unix.Close(fd) // the link holds the event
+	l, err := link.AttachRawLink(link.RawLinkOptions{Target: fd, Program: p, Attach: ebpf.AttachPerfEvent})
+	if err != nil {
+		return fmt.Errorf("processor %d: %w", processor, err)
+	}
+	return a.pin(l, path, h.program)
+}
+
+// openEvent opens the event, counting what runs of a control group.
+func openEvent(h hook, group, processor int) (int, error) {
+	attr := unix.PerfEventAttr{Type: unix.PERF_TYPE_SOFTWARE, Config: h.perf, Sample: h.sample, Size: unix.PERF_ATTR_SIZE_VER5}
+	return unix.PerfEventOpen(&attr, group, processor, -1, unix.PERF_FLAG_PID_CGROUP|unix.PERF_FLAG_FD_CLOEXEC)
+}
+
+// errNoHook tells that this kernel has no such hook for programs.
+var errNoHook = errors.New("the kernel has no such hook")
+
+func (k *Kernel) attachSwitch(a *attached, h hook) error {
+	path := k.globalPin(h)
+	if there, err := a.pinned(path, h.program); there || err != nil {
+		return err
+	}
+	p, err := k.program(a, h.program)
+	if err != nil {
+		return err
+	}
+	l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: "sched_switch", Program: p})
+	if err != nil {
+		return err
+	}
+	return a.pin(l, path, h.program)
+}
+
+func (k *Kernel) attachLSM(a *attached, h hook) error {
+	path := k.globalPin(h)
+	if there, err := a.pinned(path, h.program); there || err != nil {
+		return err
+	}
+	p, err := k.program(a, h.program)
+	if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, os.ErrNotExist) {
+		return errNoHook
+	}
+	if err != nil {
+		return err
+	}
+	l, err := link.AttachLSM(link.LSMOptions{Program: p})
+	if err != nil {
+		return err
+	}
+	return a.pin(l, path, h.program)
+}
+
+// onlineProcessors reads the kernel's list, such as "0-3,5".
+func onlineProcessors() ([]int, error) {
+	b, err := os.ReadFile("/sys/devices/system/cpu/online")
+	if err != nil {
+		return nil, err
+	}
+	return parseProcessors(strings.TrimSpace(string(b)))
+}
+
+func parseProcessors(list string) (numbers []int, err error) {
+	for part := range strings.SplitSeq(list, ",") {
+		first, last, isRange := strings.Cut(part, "-")
+		from, err := strconv.Atoi(first)
+		to := from
+		if err == nil && isRange {
+			to, err = strconv.Atoi(last)
+		}
+		if err != nil || to < from || to-from > 1<<16 {
+			return nil, fmt.Errorf("the list of processors %q cannot be read", list)
+		}
+		for n := from; n <= to; n++ {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	return slices.Compact(numbers), nil
+}

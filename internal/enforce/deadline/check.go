@@ -1,0 +1,83 @@
+package deadline
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// check looks whether everything is still pinned and attached.
+func (k *Kernel) check() error {
+	online, err := onlineProcessors()
+	if err != nil {
+		return fmt.Errorf("the deadline's programs: %w", err)
+	}
+	if !slices.Equal(online, k.attached.online) {
+		if err := k.follow(online); err != nil {
+			return fmt.Errorf("the deadline's programs: %w", err)
+		}
+	}
+	for _, pin := range k.attached.pins {
+		var s unix.Stat_t
+		if err := unix.Lstat(pin, &s); err != nil {
+			return fmt.Errorf("the deadline's program %s is pinned no more: %w", pin, err)
+		}
+	}
+	dir, err := os.Open(k.top)
+	if err != nil {
+		return fmt.Errorf("the deadline's programs: %w", err)
+	}
+	defer dir.Close()
+	for _, h := range hooks {
+		if h.kind != onGroup {
+			continue
+		}
+		list, err := link.QueryPrograms(link.QueryOptions{Target: int(dir.Fd()), Attach: h.attach})
+		if err != nil {
+			return fmt.Errorf("the deadline's program %s: %w", h.program, err)
+		}
+		if !slices.ContainsFunc(list.Programs, func(p link.AttachedProgram) bool { return p.ID == k.attached.ids[h.program] }) {
+			return fmt.Errorf("the deadline's program %s is attached no more", h.program)
+		}
+	}
+	return nil
+}
+
+// follow takes processors under the deadlines that came, and lets those go that
+// went: their events do not come back with them.
+func (k *Kernel) follow(online []int) error {
+	unlock, err := lock(filepath.Dir(k.dir))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for _, h := range hooks {
+		if h.kind != onProcessors {
+			continue
+		}
+		for _, n := range k.attached.online {
+			if slices.Contains(online, n) {
+				continue
+			}
+			pin := k.processorPin(h, n)
+			if err := os.Remove(pin); err != nil && !os.IsNotExist(err) {
+				return err
+			}
+			k.attached.pins = slices.DeleteFunc(k.attached.pins, func(p string) bool { return p == pin })
+		}
+		for _, n := range online {
+			if slices.Contains(k.attached.online, n) {
+				continue
+			}
+			if err := k.attachProcessor(k.attached, h, n); err != nil {
+				return fmt.Errorf("program %s: %w", h.program, err)
+			}
+		}
+	}
+	k.attached.online = online
+	return nil
+}

@@ -1,0 +1,25 @@
+// Package deadline holds workloads to their deadlines in the kernel, with no
+// process of Writ's.
+//
+// Open is the entry point, Hold puts one workload's control group under a
+// deadline, and Deadline.Set moves it. From that time on, until it is moved
+// again, and whether or not anything of Writ is alive:
+//
+//   - a task that runs is stopped (SIGSTOP) within a period of the processor
+//     clock, and killed past the second time;
+//   - a task that slept through the deadline is stopped when it sleeps again or
+//     has run for such a period;
+//   - no connection is made and no packet leaves;
+//   - where LSM programs load, no file is opened, read or written, no program
+//     executed, no process made.
+//
+// The programs are compiled ahead and embedded (go generate builds them). They
+// are attached to the control group "writ" above all executions of a place, so
+// that the rest of the host does not pay for them, and pinned in bpffs with
+// their maps, below a directory named by the digest of what is embedded: they
+// stay when the process ends that put them there, and another build of Writ has
+// its own. Without an execution they cost nothing.
+//
+// The package knows no lease and decides nothing: who moves a deadline has to
+// know why.
+package deadline

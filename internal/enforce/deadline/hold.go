@@ -1,0 +1,215 @@
+package deadline
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// Deadline is one workload's. Its methods may not be called at the same time.
+type Deadline struct {
+	kernel *Kernel
+	group  uint64
+	work   string
+	set    programDeadline
+}
+
+// far is the deadline before the first Set.
+var far = programDeadline{StopAt: 1<<63 - 1, KillAt: 1<<63 - 1}
+
+// Hold puts the workload whose control group is work under a deadline, from the
+// first Set on. A deadline that another process has set is in force already.
+func (k *Kernel) Hold(work string) (*Deadline, error) {
+	id, err := groupID(work)
+	if err != nil {
+		return nil, fmt.Errorf("holding the deadline in the kernel: %w", err)
+	}
+	unlock, err := lock(filepath.Dir(k.dir))
+	if err != nil {
+		return nil, fmt.Errorf("holding the deadline in the kernel: %w", err)
+	}
+	defer unlock()
+	d := &Deadline{kernel: k, group: id, work: work, set: far}
+	if err = k.deadlines.Update(id, d.set, ebpf.UpdateNoExist); errors.Is(err, ebpf.ErrKeyExist) {
+		err = k.deadlines.Lookup(id, &d.set)
+	}
+	// Only now: who removes the last deadline takes these away.
+	if err == nil {
+		err = k.attachEverywhere()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("holding the deadline in the kernel: %w", err)
+	}
+	return d, nil
+}
+
+// Set moves the deadline: from stopAt on the workload is stopped, from killAt on
+// it is killed where it still runs, both in nanoseconds of CLOCK_BOOTTIME. Moved
+// to a time that is to come, it continues what was stopped at the last one.
+//
+// An error leaves the last deadline in force.
+func (d *Deadline) Set(stopAt, killAt int64) error {
+	next := programDeadline{StopAt: uint64(max(stopAt, 0)), KillAt: uint64(max(stopAt, killAt, 0))}
+	if err := d.kernel.deadlines.Put(d.group, next); err != nil {
+		return fmt.Errorf("moving the deadline in the kernel: %w", err)
+	}
+	d.set = next
+	if now() < stopAt {
+		return d.resume()
+	}
+	return nil
+}
+
+// Remove takes the workload's deadline away. It must have ended.
+func (d *Deadline) Remove() error {
+	unlock, err := lock(filepath.Dir(d.kernel.dir))
+	if err != nil {
+		return fmt.Errorf("removing the deadline from the kernel: %w", err)
+	}
+	defer unlock()
+	if err := d.kernel.deadlines.Delete(d.group); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("removing the deadline from the kernel: %w", err)
+	}
+	return errors.Join(d.kernel.detachEverywhere(), d.forget())
+}
+
+// Check looks whether the deadline that was set last is the one in the kernel,
+// and all programs are where they were attached. A processor that came since is
+// taken under it.
+func (d *Deadline) Check() error {
+	var is programDeadline
+	switch err := d.kernel.deadlines.Lookup(d.group, &is); {
+	case err != nil:
+		return fmt.Errorf("the deadline of control group %d: %w", d.group, err)
+	case is.StopAt != d.set.StopAt || is.KillAt != d.set.KillAt:
+		return fmt.Errorf("the deadline of control group %d is not the one that was set", d.group)
+	}
+	return d.kernel.check()
+}
+
+func now() int64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return 1<<63 - 1
+	}
+	return ts.Nano()
+}
+
+// resume continues the processes that were stopped at the deadline, and no
+// others: what the workload stopped itself stays stopped. A process whose
+// SIGSTOP is still on its way is found at the next call.
+func (d *Deadline) resume() error {
+	marked, err := d.marked()
+	if err != nil || len(marked) == 0 {
+		return err
+	}
+	members, err := groupProcesses(d.work)
+	if err != nil {
+		return fmt.Errorf("continuing what was stopped at the deadline: %w", err)
+	}
+	if !sameNumbers() { // the kernel's numbers are not this process's: all that is stopped
+		for _, pid := range members {
+			_, _ = proceed(pid)
+		}
+		return d.forget()
+	}
+	for _, pid := range marked {
+		done := true
+		if slices.Contains(members, int(pid)) {
+			if done, err = proceed(int(pid)); err != nil {
+				return fmt.Errorf("continuing process %d: %w", pid, err)
+			}
+		}
+		if done {
+			_ = d.kernel.stopped.Delete(pid)
+		}
+	}
+	return nil
+}
+
+// marked lists the processes of the group that were sent SIGSTOP.
+func (d *Deadline) marked() (list []uint32, err error) {
+	var pid uint32
+	var s programStop
+	entries := d.kernel.stopped.Iterate()
+	for entries.Next(&pid, &s) {
+		if s.Group == d.group {
+			list = append(list, pid)
+		}
+	}
+	if err := entries.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
+		return nil, fmt.Errorf("reading what was stopped at the deadline: %w", err)
+	}
+	return list, nil
+}
+
+func (d *Deadline) forget() error {
+	marked, err := d.marked()
+	for _, pid := range marked {
+		_ = d.kernel.stopped.Delete(pid)
+	}
+	return err
+}
+
+// proceed continues a process if it is stopped, or gone.
+func proceed(pid int) (done bool, err error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == unix.ESRCH {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return true, nil
+	}
+	end := strings.LastIndexByte(string(b), ')')
+	if end < 0 || end+2 >= len(b) || b[end+2] != 'T' {
+		return false, nil
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGCONT, nil, 0); err != nil && err != unix.ESRCH {
+		return false, err
+	}
+	return true, nil
+}
+
+// groupProcesses lists the processes in a control group and below it.
+func groupProcesses(dir string) (pids []int, err error) {
+	err = filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err != nil || !e.IsDir() {
+			return nil // it went away meanwhile
+		}
+		b, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+		if err != nil {
+			return nil
+		}
+		for f := range strings.FieldsSeq(string(b)) {
+			var pid int
+			if _, err := fmt.Sscan(f, &pid); err != nil {
+				return err
+			}
+			pids = append(pids, pid)
+		}
+		return nil
+	})
+	return pids, err
+}
+
+// initialPIDs is the inode of the initial PID namespace (PROC_PID_INIT_INO in
+// include/linux/proc_ns.h).
+const initialPIDs = "pid:[4026531836]"
+
+// sameNumbers tells whether this process sees the process numbers that the
+// kernel's programs see.
+func sameNumbers() bool {
+	ns, err := os.Readlink("/proc/self/ns/pid")
+	return err == nil && ns == initialPIDs
+}

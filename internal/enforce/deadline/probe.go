@@ -1,0 +1,108 @@
+package deadline
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// Probed is what became of trying one part of what holds deadlines.
+type Probed struct {
+	Name     string
+	Optional bool   // tier kernel does without it
+	Detail   string // what was found
+	Err      error  // why it is not there
+}
+
+// Probe tries what Open would do above the control group top, part by part. What
+// is attached there already is not tried again.
+func Probe(top string) []Probed {
+	list := []Probed{{Name: "pins", Detail: "bpffs at " + Root, Err: mounted()}}
+	if list[0].Err != nil {
+		return list
+	}
+	k := &Kernel{top: top}
+	var err error
+	if k.topID, err = groupID(top); err == nil {
+		k.dir = pinsOf(version())
+		for _, part := range []struct {
+			name string
+			kind hookKind
+			t    ebpf.ProgramType
+		}{{"processor clock", onProcessors, ebpf.PerfEvent}, {"connections", onGroup, ebpf.CGroupSockAddr}, {"packets", onGroup, ebpf.CGroupSKB}, {"task switches", onSwitch, ebpf.RawTracepoint}, {"LSM hooks", onLSM, ebpf.LSM}} {
+			p := Probed{Name: part.name, Optional: part.kind == onLSM}
+			if k.hasPins(part.kind) {
+				p.Detail = "attached"
+			} else if p.Err = Loads(part.t); p.Err == nil && part.kind == onProcessors {
+				p.Err = countsGroup(top)
+			}
+			list = append(list, p)
+		}
+		return list
+	}
+	return append(list, Probed{Name: "control group", Err: err})
+}
+
+// hasPins tells whether links of a kind are pinned.
+func (k *Kernel) hasPins(kind hookKind) bool {
+	for _, h := range hooks {
+		path := k.groupPin(h)
+		switch kind {
+		case onProcessors:
+			path = k.processorPin(h, 0)
+		case onSwitch, onLSM:
+			path = k.globalPin(h)
+		}
+		if h.kind != kind {
+			continue
+		}
+		if _, err := os.Lstat(path); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// countsGroup tells whether the kernel counts events by control group.
+func countsGroup(top string) error {
+	dir, err := os.Open(top)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	fd, err := openEvent(hooks[0], int(dir.Fd()), 0)
+	if err != nil {
+		return fmt.Errorf("a perf event in a control group: %w", err)
+	}
+	return unix.Close(fd)
+}
+
+// Loads tells whether the kernel takes programs of a type from this process, by
+// loading one. It returns nil, or the reason.
+func Loads(t ebpf.ProgramType) error {
+	spec, err := loadProgram()
+	if err != nil {
+		return err
+	}
+	for _, h := range hooks {
+		p := spec.Programs[h.program]
+		if p.Type != t {
+			continue
+		}
+		c, err := ebpf.NewCollection(&ebpf.CollectionSpec{Maps: spec.Maps, Programs: map[string]*ebpf.ProgramSpec{p.Name: p}, Types: spec.Types, ByteOrder: spec.ByteOrder})
+		for _, no := range []unix.Errno{unix.EPERM, unix.EINVAL} {
+			if errors.Is(err, no) {
+				return no // else it comes with guesses about memory limits
+			}
+		}
+		if err != nil {
+			return err
+		}
+		c.Close()
+		return nil
+	}
+	return fmt.Errorf("no program of the type %v is embedded", t)
+}
