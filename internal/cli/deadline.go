@@ -36,6 +36,9 @@ type deadlineView struct {
 
 func viewsOf(pinned []deadline.Pinned, boot int64, wall time.Time) []deadlineView {
 	at := func(mono int64) *time.Time {
+		if mono == 0 {
+			return nil // another build's, which only that one can read
+		}
 		t := wall.Add(time.Duration(mono - boot))
 		return &t
 	}
@@ -82,6 +85,9 @@ func (a *app) deadlineListCommand() *cobra.Command {
 				where, colour := v.Path, green
 				if where == "" {
 					where, colour = fmt.Sprintf("%d, gone", v.Group), yellow
+				}
+				if v.StopAt == nil && v.Links == 0 {
+					return []cell{{text: v.Build}, {text: where, colour: colour}, {text: "a deadline that only its build can read", colour: yellow}, {}}
 				}
 				if v.StopAt == nil {
 					return []cell{{text: v.Build}, {text: where, colour: colour}, {text: fmt.Sprintf("%d programs", v.Links)}, {}}

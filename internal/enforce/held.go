@@ -37,6 +37,20 @@ func (s *Sandbox) CheckDeadline() error {
 	return s.held.Check()
 }
 
+// Own puts a socket that the gate made outside of the workload's control group
+// under its deadline, where the kernel holds one. Past it nothing leaves there.
+func (s *Sandbox) Own(socket int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return &Error{Op: "making a socket for the workload", Err: os.ErrClosed}
+	}
+	if s.held == nil {
+		return nil
+	}
+	return s.held.Own(socket)
+}
+
 // letGo takes the deadline from the kernel, once nothing is left to be held.
 func (s *Sandbox) letGo() {
 	if s.held != nil {

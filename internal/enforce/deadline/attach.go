@@ -31,25 +31,33 @@ type hookKind uint8
 
 const (
 	onGroup      hookKind = iota + 1 // the control group above the executions
+	onRoot                           // the control group above all
 	onProcessors                     // a perf event on each processor, counting in that control group
-	onSwitch                         // every switch between tasks
+	onSwitch                         // every switch between tasks, where the LSM refuses to fork
+	onCall                           // every system call, where nothing else does
 	onLSM
 )
 
 // everywhere tells whether a hook is run for every task of the host. Such hooks
 // are attached only while there is a deadline to hold.
-func (k hookKind) everywhere() bool { return k == onSwitch || k == onLSM }
+func (k hookKind) everywhere() bool {
+	return k == onRoot || k == onSwitch || k == onCall || k == onLSM
+}
 
 // hooks are required, all of them, but for those of the LSM: these are used
-// wherever they load.
+// wherever they load. Of on_switch and on_call one is used: a workload that forks
+// faster than it is stopped never ends, so there must be something that keeps it
+// from forking. The LSM does, and then the switches, which cost less, are enough.
 var hooks = []hook{
 	{program: programProgOnClock, kind: onProcessors, perf: unix.PERF_COUNT_SW_CPU_CLOCK, sample: period},
 	{program: programProgOnSwitch, kind: onSwitch},
+	{program: programProgOnCall, kind: onCall},
 	{program: programProgConnect4, kind: onGroup, attach: ebpf.AttachCGroupInet4Connect},
 	{program: programProgConnect6, kind: onGroup, attach: ebpf.AttachCGroupInet6Connect},
 	{program: programProgSendmsg4, kind: onGroup, attach: ebpf.AttachCGroupUDP4Sendmsg},
 	{program: programProgSendmsg6, kind: onGroup, attach: ebpf.AttachCGroupUDP6Sendmsg},
 	{program: programProgEgress, kind: onGroup, attach: ebpf.AttachCGroupInetEgress},
+	{program: programProgEgressOwned, kind: onRoot, attach: ebpf.AttachCGroupInetEgress},
 	{program: programProgFileOpen, kind: onLSM},
 	{program: programProgFilePermission, kind: onLSM},
 	{program: programProgBprmCheck, kind: onLSM},
@@ -112,19 +120,34 @@ func (k *Kernel) attachEverywhere() error {
 	if err := os.Mkdir(k.global(), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	a.lsm = Loads(ebpf.LSM) == nil
+	a.lsm, a.absent = Loads(ebpf.LSM) == nil, nil
 	for _, h := range hooks {
 		var err error
 		switch {
-		case h.kind == onSwitch:
-			err = k.attachSwitch(a, h)
+		case h.kind == onRoot:
+			err = k.attachGroup(a, h)
 		case h.kind == onLSM && a.lsm:
-			if err = k.attachLSM(a, h); errors.Is(err, errNoHook) {
-				a.absent = append(a.absent, h.program)
-				err = nil
-			}
+			err = k.attachLSM(a, h)
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, errNoHook):
+			a.absent = append(a.absent, h.program)
+		case err != nil:
+			return fmt.Errorf("program %s: %w", h.program, err)
+		}
+	}
+	_, refuses := a.ids[programProgTaskAlloc]
+	for _, h := range hooks {
+		point := ""
+		switch {
+		case h.kind == onSwitch && refuses:
+			point = "sched_switch"
+		case h.kind == onCall && !refuses:
+			point = "sys_enter"
+		default:
+			continue
+		}
+		if err := k.attachTracepoint(a, h, point); err != nil {
 			return fmt.Errorf("program %s: %w", h.program, err)
 		}
 	}
@@ -188,7 +211,7 @@ func (k *Kernel) program(a *attached, name string) (*ebpf.Program, error) {
 	}
 	one := &ebpf.CollectionSpec{Maps: a.spec.Maps, Programs: map[string]*ebpf.ProgramSpec{name: a.spec.Programs[name]}, Types: a.spec.Types, ByteOrder: a.spec.ByteOrder}
 	c, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{
-		MapReplacements: map[string]*ebpf.Map{pinDeadlines: k.deadlines, pinStopped: k.stopped},
+		MapReplacements: map[string]*ebpf.Map{pinDeadlines: k.deadlines, pinStopped: k.stopped, pinOwners: k.owners},
 	})
 	if err != nil {
 		return nil, err
@@ -200,7 +223,7 @@ func (k *Kernel) program(a *attached, name string) (*ebpf.Program, error) {
 }
 
 func (k *Kernel) attachGroup(a *attached, h hook) error {
-	path := k.groupPin(h)
+	group, path := k.groupOf(h)
 	if there, err := a.pinned(path, h.program); there || err != nil {
 		return err
 	}
@@ -208,14 +231,20 @@ func (k *Kernel) attachGroup(a *attached, h hook) error {
 	if err != nil {
 		return err
 	}
-	l, err := link.AttachCgroup(link.CgroupOptions{Path: k.top, Attach: h.attach, Program: p})
+	l, err := link.AttachCgroup(link.CgroupOptions{Path: group, Attach: h.attach, Program: p})
 	if err != nil {
 		return err
 	}
 	return a.pin(l, path, h.program)
 }
 
-func (k *Kernel) groupPin(h hook) string { return filepath.Join(k.place(), h.program) }
+// groupOf gives the control group that a hook is attached to, and its pin.
+func (k *Kernel) groupOf(h hook) (group, pin string) {
+	if h.kind == onRoot {
+		return k.root, k.globalPin(h)
+	}
+	return k.top, filepath.Join(k.place(), h.program)
+}
 
 // global is the directory of the links that are not of one place.
 func (k *Kernel) global() string          { return filepath.Join(k.dir, "everywhere") }
@@ -261,7 +290,7 @@ func openEvent(h hook, group, processor int) (int, error) {
 // errNoHook tells that this kernel has no such hook for programs.
 var errNoHook = errors.New("the kernel has no such hook")
 
-func (k *Kernel) attachSwitch(a *attached, h hook) error {
+func (k *Kernel) attachTracepoint(a *attached, h hook, point string) error {
 	path := k.globalPin(h)
 	if there, err := a.pinned(path, h.program); there || err != nil {
 		return err
@@ -270,7 +299,7 @@ func (k *Kernel) attachSwitch(a *attached, h hook) error {
 	if err != nil {
 		return err
 	}
-	l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: "sched_switch", Program: p})
+	l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: point, Program: p})
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func BenchmarkPrice(b *testing.B) {
 				}
 			case "counted switches of the workload":
 				join(b, group)
-				if err := os.Remove(k.globalPin(hook{program: programProgOnSwitch})); err != nil {
+				if err := os.Remove(k.globalPin(hook{program: k.catcher()})); err != nil {
 					b.Fatal(err)
 				}
 				counted := hook{program: programProgOnCountedSwitch, perf: unix.PERF_COUNT_SW_CONTEXT_SWITCHES, sample: 1}

@@ -1,6 +1,7 @@
 package deadline
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,22 +28,33 @@ func (k *Kernel) check() error {
 			return fmt.Errorf("the deadline's program %s is pinned no more: %w", pin, err)
 		}
 	}
-	dir, err := os.Open(k.top)
-	if err != nil {
-		return fmt.Errorf("the deadline's programs: %w", err)
-	}
-	defer dir.Close()
 	for _, h := range hooks {
-		if h.kind != onGroup {
+		if h.kind != onGroup && h.kind != onRoot {
 			continue
 		}
-		list, err := link.QueryPrograms(link.QueryOptions{Target: int(dir.Fd()), Attach: h.attach})
-		if err != nil {
+		if _, there := k.attached.ids[h.program]; !there && h.kind == onRoot {
+			continue // there was no deadline to hold yet
+		}
+		if err := k.isAttached(h); err != nil {
 			return fmt.Errorf("the deadline's program %s: %w", h.program, err)
 		}
-		if !slices.ContainsFunc(list.Programs, func(p link.AttachedProgram) bool { return p.ID == k.attached.ids[h.program] }) {
-			return fmt.Errorf("the deadline's program %s is attached no more", h.program)
-		}
+	}
+	return nil
+}
+
+func (k *Kernel) isAttached(h hook) error {
+	group, _ := k.groupOf(h)
+	dir, err := os.Open(group)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	list, err := link.QueryPrograms(link.QueryOptions{Target: int(dir.Fd()), Attach: h.attach})
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(list.Programs, func(p link.AttachedProgram) bool { return p.ID == k.attached.ids[h.program] }) {
+		return errors.New("it is attached no more")
 	}
 	return nil
 }

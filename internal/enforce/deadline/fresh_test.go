@@ -35,7 +35,7 @@ func TestObjectsAreFresh(t *testing.T) {
 	}
 	// As generate.go does, in another place.
 	gen := exec.Command("go", "tool", "-modfile=../../../tools/go.mod", "bpf2go", "-cc", clang, "-output-dir", dir,
-		"-target", "bpfel", "-type", "deadline", "-type", "stop", "-go-package", "deadline", "program", "bpf/deadline.c", "--", "-O2", "-Wall", "-Werror", "-I/usr/include/x86_64-linux-gnu")
+		"-target", "bpfel", "-type", "deadline", "-type", "stop", "-type", "owner", "-go-package", "deadline", "program", "bpf/deadline.c", "--", "-O2", "-Wall", "-Werror", "-I/usr/include/x86_64-linux-gnu")
 	gen.Env = append(os.Environ(), "GOPACKAGE=deadline")
 	if out, err := gen.CombinedOutput(); err != nil {
 		t.Fatalf("compiling: %v\n%s", err, out)

@@ -1,3 +1,3 @@
 package deadline
 
-//go:generate go tool -modfile=../../../tools/go.mod bpf2go -target bpfel -type deadline -type stop -go-package deadline program bpf/deadline.c -- -O2 -Wall -Werror -I/usr/include/x86_64-linux-gnu
+//go:generate go tool -modfile=../../../tools/go.mod bpf2go -target bpfel -type deadline -type stop -type owner -go-package deadline program bpf/deadline.c -- -O2 -Wall -Werror -I/usr/include/x86_64-linux-gnu

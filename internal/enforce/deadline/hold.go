@@ -21,7 +21,7 @@ type Deadline struct {
 }
 
 // far is the deadline before the first Set.
-var far = programDeadline{StopAt: 1<<63 - 1, KillAt: 1<<63 - 1}
+const far = 1<<63 - 1
 
 // Hold puts the workload whose control group is work under a deadline, from the
 // first Set on. A deadline that another process has set is in force already.
@@ -30,12 +30,15 @@ func (k *Kernel) Hold(work string) (*Deadline, error) {
 	if err != nil {
 		return nil, fmt.Errorf("holding the deadline in the kernel: %w", err)
 	}
+	if err := found(work, id); err != nil {
+		return nil, fmt.Errorf("holding the deadline in the kernel: %w", err)
+	}
 	unlock, err := lock(filepath.Dir(k.dir))
 	if err != nil {
 		return nil, fmt.Errorf("holding the deadline in the kernel: %w", err)
 	}
 	defer unlock()
-	d := &Deadline{kernel: k, group: id, work: work, set: far}
+	d := &Deadline{kernel: k, group: id, work: work, set: programDeadline{Group: id, StopAt: far, KillAt: far}}
 	if err = k.deadlines.Update(id, d.set, ebpf.UpdateNoExist); errors.Is(err, ebpf.ErrKeyExist) {
 		err = k.deadlines.Lookup(id, &d.set)
 	}
@@ -55,13 +58,23 @@ func (k *Kernel) Hold(work string) (*Deadline, error) {
 //
 // An error leaves the last deadline in force.
 func (d *Deadline) Set(stopAt, killAt int64) error {
-	next := programDeadline{StopAt: uint64(max(stopAt, 0)), KillAt: uint64(max(stopAt, killAt, 0))}
+	next := programDeadline{Group: d.group, StopAt: uint64(max(stopAt, 0)), KillAt: uint64(max(stopAt, killAt, 0))}
 	if err := d.kernel.deadlines.Put(d.group, next); err != nil {
 		return fmt.Errorf("moving the deadline in the kernel: %w", err)
 	}
 	d.set = next
 	if now() < stopAt {
 		return d.resume()
+	}
+	return nil
+}
+
+// Own puts a socket that was made for the workload, outside of its control
+// group, under its deadline: past it nothing leaves through that socket, also
+// when the workload has ended meanwhile. It lasts as long as the socket.
+func (d *Deadline) Own(socket int) error {
+	if err := d.kernel.owners.Put(int32(socket), programOwner{Group: d.group, StopAt: d.set.StopAt}); err != nil {
+		return fmt.Errorf("putting a socket under the deadline in the kernel: %w", err)
 	}
 	return nil
 }
@@ -119,28 +132,43 @@ func (d *Deadline) resume() error {
 		}
 		return d.forget()
 	}
-	for _, pid := range marked {
-		done := true
-		if slices.Contains(members, int(pid)) {
-			if done, err = proceed(int(pid)); err != nil {
-				return fmt.Errorf("continuing process %d: %w", pid, err)
+	done := map[int]bool{}
+	for _, m := range marked {
+		pid := m.process()
+		if _, asked := done[pid]; !asked {
+			done[pid] = true
+			if slices.Contains(members, pid) {
+				if done[pid], err = proceed(pid); err != nil {
+					return fmt.Errorf("continuing process %d: %w", pid, err)
+				}
 			}
 		}
-		if done {
-			_ = d.kernel.stopped.Delete(pid)
+		if done[pid] || m.second {
+			_ = d.kernel.stopped.Delete(m.thread)
+		} else {
+			// It is the next deadline's to stop it, and not yet to kill it.
+			_ = d.kernel.stopped.Update(m.thread, programStop{Group: d.group}, ebpf.UpdateExist)
 		}
 	}
 	return nil
 }
 
-// marked lists the processes of the group that were sent SIGSTOP.
-func (d *Deadline) marked() (list []uint32, err error) {
-	var pid uint32
+// mark is of a thread that was sent SIGSTOP.
+type mark struct {
+	thread uint64
+	second bool // its SIGSTOP was still on its way when it was looked at before
+}
+
+func (m mark) process() int { return int(m.thread >> 32) }
+
+// marked lists the threads of the group that were sent SIGSTOP.
+func (d *Deadline) marked() (list []mark, err error) {
+	var thread uint64
 	var s programStop
 	entries := d.kernel.stopped.Iterate()
-	for entries.Next(&pid, &s) {
+	for entries.Next(&thread, &s) {
 		if s.Group == d.group {
-			list = append(list, pid)
+			list = append(list, mark{thread, s.At == 0})
 		}
 	}
 	if err := entries.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
@@ -151,8 +179,8 @@ func (d *Deadline) marked() (list []uint32, err error) {
 
 func (d *Deadline) forget() error {
 	marked, err := d.marked()
-	for _, pid := range marked {
-		_ = d.kernel.stopped.Delete(pid)
+	for _, m := range marked {
+		_ = d.kernel.stopped.Delete(m.thread)
 	}
 	return err
 }

@@ -21,6 +21,7 @@ const Root = "/sys/fs/bpf"
 const (
 	pinDeadlines = "deadlines"
 	pinStopped   = "stopped"
+	pinOwners    = "owners"
 )
 
 // version names what is embedded: pins of another build are not used.
@@ -38,8 +39,10 @@ type Kernel struct {
 	dir       string // of the pins of this build
 	top       string // the control group "writ"
 	topID     uint64
+	root      string // the control group above all
 	deadlines *ebpf.Map
 	stopped   *ebpf.Map
+	owners    *ebpf.Map
 	attached  *attached
 }
 
@@ -64,6 +67,9 @@ func Open(top string) (_ *Kernel, err error) {
 	if k.topID, err = groupID(top); err != nil {
 		return nil, fmt.Errorf("holding the deadline in the kernel: %w", err)
 	}
+	if k.root, _, err = above(top); err != nil {
+		return nil, fmt.Errorf("holding the deadline in the kernel: %w", err)
+	}
 	if err := k.load(); err != nil {
 		return nil, fmt.Errorf("holding the deadline in the kernel: %w", err)
 	}
@@ -73,7 +79,7 @@ func Open(top string) (_ *Kernel, err error) {
 // Close gives up what the process holds of it. Pins, programs and deadlines
 // stay.
 func (k *Kernel) Close() {
-	for _, m := range []*ebpf.Map{k.deadlines, k.stopped} {
+	for _, m := range []*ebpf.Map{k.deadlines, k.stopped, k.owners} {
 		if m != nil {
 			_ = m.Close()
 		}
@@ -144,7 +150,7 @@ func (k *Kernel) load() error {
 	if err != nil {
 		return err
 	}
-	for name, to := range map[string]**ebpf.Map{pinDeadlines: &k.deadlines, pinStopped: &k.stopped} {
+	for name, to := range map[string]**ebpf.Map{pinDeadlines: &k.deadlines, pinStopped: &k.stopped, pinOwners: &k.owners} {
 		if *to, err = pinnedMap(filepath.Join(k.dir, name), spec.Maps[name]); err != nil {
 			return fmt.Errorf("map %s: %w", name, err)
 		}
@@ -190,6 +196,37 @@ func groupID(dir string) (uint64, error) {
 		return 0, fmt.Errorf("%s is not in a version 2 control group hierarchy", dir)
 	}
 	return s.Ino, nil
+}
+
+// depth is how far below the root the programs look for a workload's control
+// group: DEPTH in bpf/deadline.c.
+const depth = 24
+
+// above gives the uppermost control group of a hierarchy that can be seen, and
+// how far below it dir is.
+func above(dir string) (root string, levels int, err error) {
+	for root = filepath.Clean(dir); ; levels++ {
+		up := filepath.Dir(root)
+		var fs unix.Statfs_t
+		if err := unix.Statfs(up, &fs); err != nil {
+			return "", 0, &os.PathError{Op: "looking at", Path: up, Err: err}
+		}
+		if fs.Type != unix.CGROUP2_SUPER_MAGIC || up == root {
+			return root, levels, nil
+		}
+		root = up
+	}
+}
+
+// found tells whether the programs, which count from the kernel's own root, find
+// the control group. Where that root cannot be seen from here, it is not known
+// how much is above.
+func found(dir string, id uint64) error {
+	_, levels, err := above(dir)
+	if err == nil && levels > depth {
+		err = fmt.Errorf("control group %s (%d) is %d levels below the root, and the kernel's programs look for it in %d", dir, id, levels, depth)
+	}
+	return err
 }
 
 // place is the directory of the links above one place's executions.

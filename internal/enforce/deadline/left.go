@@ -32,7 +32,7 @@ type Place struct {
 type Held struct {
 	Group          uint64
 	Path           string // "" if the group is gone, and with it the workload
-	StopAt, KillAt int64  // CLOCK_BOOTTIME, nanoseconds
+	StopAt, KillAt int64  // CLOCK_BOOTTIME, nanoseconds; 0 if another build's are not laid out like this one's
 }
 
 // List tells what is pinned on this host, by this build and others. mount is
@@ -85,15 +85,27 @@ func read(dir, mount string) (Pinned, error) {
 		return p, err
 	}
 	defer m.Close()
+	if m.KeySize() != 8 {
+		return p, fmt.Errorf("build %s has deadlines that this one cannot read: remove them with that one", p.Version)
+	}
 	var id uint64
-	var d programDeadline
+	var value []byte
 	all := m.Iterate()
-	for all.Next(&id, &d) {
-		path, err := groupPath(mount, id)
-		if err != nil {
+	for all.Next(&id, &value) {
+		h := Held{Group: id}
+		if h.Path, err = groupPath(mount, id); err != nil {
 			return p, err
 		}
-		p.Held = append(p.Held, Held{Group: id, Path: path, StopAt: int64(d.StopAt), KillAt: int64(d.KillAt)})
+		var d programDeadline
+		if len(value) == binary.Size(d) {
+			if _, err := binary.Decode(value, binary.NativeEndian, &d); err != nil {
+				return p, err
+			}
+		}
+		if d.Group == id {
+			h.StopAt, h.KillAt = int64(d.StopAt), int64(d.KillAt)
+		}
+		p.Held = append(p.Held, h)
 	}
 	if err := all.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
 		return p, err

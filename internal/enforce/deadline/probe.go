@@ -32,9 +32,9 @@ func Probe(top string) []Probed {
 			name string
 			kind hookKind
 			t    ebpf.ProgramType
-		}{{"processor clock", onProcessors, ebpf.PerfEvent}, {"connections", onGroup, ebpf.CGroupSockAddr}, {"packets", onGroup, ebpf.CGroupSKB}, {"task switches", onSwitch, ebpf.RawTracepoint}, {"LSM hooks", onLSM, ebpf.LSM}} {
+		}{{"processor clock", onProcessors, ebpf.PerfEvent}, {"connections", onGroup, ebpf.CGroupSockAddr}, {"packets", onGroup, ebpf.CGroupSKB}, {"system calls", onCall, ebpf.RawTracepoint}, {"LSM hooks", onLSM, ebpf.LSM}} {
 			p := Probed{Name: part.name, Optional: part.kind == onLSM}
-			if k.hasPins(part.kind) {
+			if k.hasPins(part.kind) || part.kind == onCall && k.hasPins(onSwitch) {
 				p.Detail = "attached"
 			} else if p.Err = Loads(part.t); p.Err == nil && part.kind == onProcessors {
 				p.Err = countsGroup(top)
@@ -49,11 +49,11 @@ func Probe(top string) []Probed {
 // hasPins tells whether links of a kind are pinned.
 func (k *Kernel) hasPins(kind hookKind) bool {
 	for _, h := range hooks {
-		path := k.groupPin(h)
+		_, path := k.groupOf(h)
 		switch kind {
 		case onProcessors:
 			path = k.processorPin(h, 0)
-		case onSwitch, onLSM:
+		case onSwitch, onCall, onLSM:
 			path = k.globalPin(h)
 		}
 		if h.kind != kind {

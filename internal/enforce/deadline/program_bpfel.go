@@ -15,8 +15,15 @@ import (
 
 type programDeadline struct {
 	_      structs.HostLayout
+	Group  uint64
 	StopAt uint64
 	KillAt uint64
+}
+
+type programOwner struct {
+	_      structs.HostLayout
+	Group  uint64
+	StopAt uint64
 }
 
 type programStop struct {
@@ -30,11 +37,13 @@ type programStop struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	programMapDeadlines        = "deadlines"
+	programMapOwners           = "owners"
 	programMapStopped          = "stopped"
 	programProgBprmCheck       = "bprm_check"
 	programProgConnect4        = "connect4"
 	programProgConnect6        = "connect6"
 	programProgEgress          = "egress"
+	programProgEgressOwned     = "egress_owned"
 	programProgFileOpen        = "file_open"
 	programProgFilePermission  = "file_permission"
 	programProgOnCall          = "on_call"
@@ -94,6 +103,7 @@ type programProgramSpecs struct {
 	Connect4        *ebpf.ProgramSpec `ebpf:"connect4"`
 	Connect6        *ebpf.ProgramSpec `ebpf:"connect6"`
 	Egress          *ebpf.ProgramSpec `ebpf:"egress"`
+	EgressOwned     *ebpf.ProgramSpec `ebpf:"egress_owned"`
 	FileOpen        *ebpf.ProgramSpec `ebpf:"file_open"`
 	FilePermission  *ebpf.ProgramSpec `ebpf:"file_permission"`
 	OnCall          *ebpf.ProgramSpec `ebpf:"on_call"`
@@ -112,6 +122,7 @@ type programProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type programMapSpecs struct {
 	Deadlines *ebpf.MapSpec `ebpf:"deadlines"`
+	Owners    *ebpf.MapSpec `ebpf:"owners"`
 	Stopped   *ebpf.MapSpec `ebpf:"stopped"`
 }
 
@@ -142,12 +153,14 @@ func (o *programObjects) Close() error {
 // It can be passed to loadProgramObjects or ebpf.CollectionSpec.LoadAndAssign.
 type programMaps struct {
 	Deadlines *ebpf.Map `ebpf:"deadlines"`
+	Owners    *ebpf.Map `ebpf:"owners"`
 	Stopped   *ebpf.Map `ebpf:"stopped"`
 }
 
 func (m *programMaps) Close() error {
 	return _ProgramClose(
 		m.Deadlines,
+		m.Owners,
 		m.Stopped,
 	)
 }
@@ -166,6 +179,7 @@ type programPrograms struct {
 	Connect4        *ebpf.Program `ebpf:"connect4"`
 	Connect6        *ebpf.Program `ebpf:"connect6"`
 	Egress          *ebpf.Program `ebpf:"egress"`
+	EgressOwned     *ebpf.Program `ebpf:"egress_owned"`
 	FileOpen        *ebpf.Program `ebpf:"file_open"`
 	FilePermission  *ebpf.Program `ebpf:"file_permission"`
 	OnCall          *ebpf.Program `ebpf:"on_call"`
@@ -185,6 +199,7 @@ func (p *programPrograms) Close() error {
 		p.Connect4,
 		p.Connect6,
 		p.Egress,
+		p.EgressOwned,
 		p.FileOpen,
 		p.FilePermission,
 		p.OnCall,

@@ -2,12 +2,16 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/writ-run/writ/internal/model"
 )
@@ -248,6 +252,37 @@ print(errno.errorcode[r.connect_ex(inet(1))])
 	r.ownNetwork()
 	if out, _ := r.do(); !strings.Contains(out, "Connection refused") {
 		t.Error(out)
+	}
+}
+
+// A socket that the gate makes is told of before it is connected: what holds the
+// workload's deadline must know it is the workload's. If that fails, nothing is
+// connected.
+func TestSocketsMadeAreToldOf(t *testing.T) {
+	for _, refuse := range []bool{false, true} {
+		l := listenTCP(t)
+		var told, early atomic.Int32
+		r := python(t, viaHost, talk, fmt.Sprint(l.Addr().(*net.TCPAddr).Port), "0")
+		r.ownNetwork()
+		r.tune = func(c *Config) {
+			c.Made = func(socket int) error {
+				told.Add(1)
+				if _, err := unix.Getpeername(socket); err == unix.ENOTCONN {
+					early.Add(1)
+				}
+				if refuse {
+					return errors.New("not today")
+				}
+				return nil
+			}
+		}
+		out, _ := r.do()
+		if n := told.Load(); n != 1 || early.Load() != 1 {
+			t.Errorf("told of %d sockets, %d of them not yet connected", n, early.Load())
+		}
+		if through := strings.Contains(out, "hello from the listener"); through == refuse {
+			t.Errorf("refused: %v, and it said %q", refuse, out)
+		}
 	}
 }
 

@@ -113,6 +113,11 @@ func (c *call) dialHost(s *socket, raw []byte) (unix.Errno, string) {
 		return err.(unix.Errno), ""
 	}
 	defer unix.Close(fd)
+	if c.g.config.Made != nil {
+		if err := c.g.config.Made(fd); err != nil {
+			return unix.EACCES, err.Error()
+		}
+	}
 	copyOptions(s.fd, fd)
 	limit := sendTimeout(s.fd)
 	if limit == 0 || limit > c.g.config.HostTimeout {

@@ -55,6 +55,9 @@ type Config struct {
 	// Refused is told of calls denied without being actions, because the gate
 	// could not tell what they are about. May be nil.
 	Refused func(process model.Process, why string)
+	// Made is told of each socket that the gate makes for the workload, before it
+	// is connected. On an error the connect fails. May be nil.
+	Made func(socket int) error
 	// MaxInFlight bounds the calls that are being decided; the workload waits
 	// with further ones. 0 is 256.
 	MaxInFlight int

@@ -16,13 +16,22 @@
 // comes this much later, where the guard did not.
 #define PATIENCE 5000000ULL
 
+// A thread that was told to stop is not to be seen again. Entering a system call it
+// comes from user space, which its own stop does not let it reach. On the processor
+// it may still be in a call that does not look at signals, but not for this long.
+#define LONG_CALL 100000000ULL
+#define NEVER (~0ULL)
+
 // How deep a control group is searched for. The loop ends at the task's own
 // group, so depth costs only who is that deep.
 #define DEPTH 24
 
 // deadlines holds, by the ID of a workload's control group, the times on
-// CLOCK_BOOTTIME in nanoseconds. A group without an entry has no deadline.
+// CLOCK_BOOTTIME in nanoseconds. A group without an entry has no deadline. The
+// group is there again, and first, because the kernel may use an entry for another
+// group while a program reads it.
 struct deadline {
+	__u64 group;
 	__u64 stop_at;
 	__u64 kill_at;
 };
@@ -33,8 +42,9 @@ struct {
 	__type(value, struct deadline);
 } deadlines SEC(".maps");
 
-// stopped lists the processes that a program here sent SIGSTOP, so that they
-// can be told from those that the workload stopped itself.
+// stopped lists, by process (upper half) and thread, what a program here sent
+// SIGSTOP, and when first, so that it can be told from what the workload stopped
+// itself, and from what somebody continued without a lease.
 struct stop {
 	__u64 group;
 	__u64 at;
@@ -42,54 +52,94 @@ struct stop {
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
-	__type(key, __u32);
+	__type(key, __u64);
 	__type(value, struct stop);
 } stopped SEC(".maps");
 
-static __always_inline struct deadline *mine(__u64 *group)
+// owners tells of sockets that were made for a workload, outside of its control
+// group, whose they are, and the last deadline that one of their packets met.
+struct owner {
+	__u64 group;
+	__u64 stop_at;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct owner);
+} owners SEC(".maps");
+
+// times copies a group's deadline.
+static __always_inline int times(__u64 group, struct deadline *to)
+{
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < 4; i++) {
+		volatile struct deadline *d = bpf_map_lookup_elem(&deadlines, &group);
+
+		if (!d)
+			return 0;
+		to->kill_at = d->kill_at;
+		to->stop_at = d->stop_at;
+		to->group = d->group; // last, as it is written first
+		if (to->group == group)
+			return 1;
+	}
+	return 0;
+}
+
+static __always_inline int mine(struct deadline *to)
 {
 #pragma clang loop unroll(disable)
 	for (int level = 1; level <= DEPTH; level++) {
 		__u64 id = bpf_get_current_ancestor_cgroup_id(level);
-		struct deadline *d;
 
 		if (!id)
 			return 0;
-		d = bpf_map_lookup_elem(&deadlines, &id);
-		if (d) {
-			*group = id;
-			return d;
-		}
+		if (times(id, to))
+			return 1;
 	}
 	return 0;
 }
 
 static __always_inline int past(void)
 {
-	__u64 group;
-	struct deadline *d = mine(&group);
+	struct deadline d;
 
-	return d && bpf_ktime_get_boot_ns() >= d->stop_at;
+	return mine(&d) && bpf_ktime_get_boot_ns() >= d.stop_at;
 }
 
-static __always_inline int signal_past(void)
+// signal_past stops the current thread, and with it its process, if it is past its
+// deadline, and kills it past the grace. A workload can have its own timers and
+// processes continue what is stopped: a thread that is seen again longer than
+// allowed after it was told to stop is killed.
+static __always_inline int signal_past(__u64 allowed)
 {
 	struct stop s = {};
-	struct deadline *d = mine(&s.group);
-	__u32 process;
+	struct deadline d;
+	struct stop *told;
+	__u64 thread;
 
-	if (!d)
+	if (!mine(&d))
 		return 0;
+	s.group = d.group;
 	s.at = bpf_ktime_get_boot_ns();
-	if (s.at < d->stop_at + PATIENCE)
+	if (s.at < d.stop_at + PATIENCE)
 		return 0;
-	if (s.at >= d->kill_at + PATIENCE) {
+	if (s.at >= d.kill_at + PATIENCE) {
 		bpf_send_signal(SIGKILL);
 		return 0;
 	}
-	process = bpf_get_current_pid_tgid() >> 32;
-	bpf_map_update_elem(&stopped, &process, &s, BPF_ANY);
-	bpf_send_signal(SIGSTOP);
+	thread = bpf_get_current_pid_tgid();
+	told = bpf_map_lookup_elem(&stopped, &thread);
+	if (told && told->group == d.group && told->at > d.stop_at) {
+		if (s.at - told->at > allowed)
+			bpf_send_signal(SIGKILL);
+		else
+			bpf_send_signal_thread(SIGSTOP);
+		return 0;
+	}
+	if (!bpf_send_signal_thread(SIGSTOP))
+		bpf_map_update_elem(&stopped, &thread, &s, BPF_ANY);
 	return 0;
 }
 
@@ -97,29 +147,32 @@ static __always_inline int signal_past(void)
 SEC("perf_event")
 int on_clock(void *ctx)
 {
-	return signal_past();
+	return signal_past(LONG_CALL);
 }
 
 // A task that slept through its deadline is seen when it sleeps again: it has
-// run for less than a period of the clock then.
+// run for less than a period of the clock then. It may sleep in a call that does
+// not look at signals, for as long as it likes.
 SEC("raw_tracepoint/sched_switch")
 int on_switch(void *ctx)
 {
-	return signal_past();
+	return signal_past(NEVER);
 }
 
-// Only to measure other ways: at its first system call, and as an event that
-// counts the switches of a control group.
+// At its next system call, whichever comes first. A signal that is there makes
+// fork and its like fail: so none forks faster than it is stopped.
 SEC("raw_tracepoint/sys_enter")
 int on_call(void *ctx)
 {
-	return signal_past();
+	return signal_past(PATIENCE);
 }
 
+// Only to measure another way: an event that counts the switches of a control
+// group.
 SEC("perf_event")
 int on_counted_switch(void *ctx)
 {
-	return signal_past();
+	return signal_past(NEVER);
 }
 
 SEC("cgroup/connect4")
@@ -153,15 +206,36 @@ int egress(struct __sk_buff *skb)
 #pragma clang loop unroll(disable)
 	for (int level = 1; level <= DEPTH; level++) {
 		__u64 id = bpf_skb_ancestor_cgroup_id(skb, level);
-		struct deadline *d;
+		struct deadline d;
 
 		if (!id)
 			return 1;
-		d = bpf_map_lookup_elem(&deadlines, &id);
-		if (d)
-			return bpf_ktime_get_boot_ns() < d->stop_at;
+		if (times(id, &d))
+			return bpf_ktime_get_boot_ns() < d.stop_at;
 	}
 	return 1;
+}
+
+// The same for a socket that was made for a workload. What one that has ended had
+// written before may leave until its last lease lapses.
+SEC("cgroup_skb/egress")
+int egress_owned(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct deadline d;
+	struct owner *o;
+
+	if (!sk)
+		return 1;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return 1;
+	o = bpf_sk_storage_get(&owners, sk, 0, 0);
+	if (!o)
+		return 1;
+	if (times(o->group, &d))
+		o->stop_at = d.stop_at;
+	return bpf_ktime_get_boot_ns() < o->stop_at;
 }
 
 SEC("lsm/file_open")
