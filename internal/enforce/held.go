@@ -26,6 +26,14 @@ func (s *Sandbox) holdInKernel() (err error) {
 	return nil
 }
 
+// moveInKernel is SetDeadline's. What could not be moved stays where it was, and
+// CheckDeadline says so.
+func (s *Sandbox) moveInKernel(freezeAt, killAt int64) {
+	if s.held != nil {
+		_ = s.held.Set(freezeAt, killAt)
+	}
+}
+
 // CheckDeadline looks whether the kernel holds the deadline that was set last,
 // with all its programs. Where it is not to hold one there is nothing to be lost.
 func (s *Sandbox) CheckDeadline() error {

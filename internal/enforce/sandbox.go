@@ -135,14 +135,18 @@ func (s *Sandbox) SetDeadline(freezeAt, killAt int64) {
 	if s.closed || s.page.adopted.Load() != s.takeover {
 		return // another governs: the kernel has seen the end of this one
 	}
-	if s.held != nil {
-		// What could not be moved stays where it was, and CheckDeadline says so.
-		_ = s.held.Set(freezeAt, killAt)
-	}
 	earlier := freezeAt < s.page.freezeAt.Load() || killAt < s.page.killAt.Load()
+	// The guard takes a stop before its deadline for the workload's own, so the
+	// kernel's is never the earlier one.
+	if !earlier {
+		s.moveInKernel(freezeAt, killAt)
+	}
 	// The guard must not see a new freezeAt with an old killAt behind it.
 	s.page.killAt.Store(max(freezeAt, killAt))
 	s.page.freezeAt.Store(freezeAt)
+	if earlier {
+		s.moveInKernel(freezeAt, killAt)
+	}
 	if earlier || s.page.frozen.Load() != 0 {
 		_ = sendMsg(s.control, msgKick, 0)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf/link"
@@ -16,7 +17,7 @@ import (
 // system call and a switch between two tasks: of anybody on the host for raw
 // tracepoints, of a workload for what is attached to its control group.
 func BenchmarkPrice(b *testing.B) {
-	for _, way := range []string{"nothing", "workload, as attached", "others, as attached", "sys_enter, of anybody", "sched_switch, of anybody", "counted switches of the workload"} {
+	for _, way := range []string{"nothing", "sys_enter, others", "sys_enter, workload", "sched_switch, others", "sched_switch, workload", "counted switches, workload"} {
 		b.Run(way, func(b *testing.B) {
 			k, group := place(b)
 			d, err := k.Hold(group)
@@ -31,23 +32,23 @@ func BenchmarkPrice(b *testing.B) {
 				if err := errors.Join(os.RemoveAll(k.place()), d.Remove()); err != nil {
 					b.Fatal(err)
 				}
-			case "counted switches of the workload":
-				join(b, group)
-				if err := os.Remove(k.globalPin(hook{program: k.catcher()})); err != nil {
-					b.Fatal(err)
-				}
+			case "sys_enter, others", "sys_enter, workload":
+				only(b, k)
+				raw(b, k, programProgOnCall, "sys_enter")
+			case "sched_switch, others", "sched_switch, workload":
+				only(b, k)
+				raw(b, k, programProgOnSwitch, "sched_switch")
+			case "counted switches, workload":
+				only(b, k)
 				counted := hook{program: programProgOnCountedSwitch, perf: unix.PERF_COUNT_SW_CONTEXT_SWITCHES, sample: 1}
 				for n := range k.attached.online {
 					if err := k.attachProcessor(k.attached, counted, n); err != nil {
 						b.Fatal(err)
 					}
 				}
-			case "workload, as attached":
+			}
+			if strings.HasSuffix(way, "workload") {
 				join(b, group)
-			case "sys_enter, of anybody":
-				raw(b, k, programProgOnCall, "sys_enter")
-			case "sched_switch, of anybody":
-				// As attached.
 			}
 			b.Run("call", func(b *testing.B) {
 				for range b.N {
@@ -56,6 +57,13 @@ func BenchmarkPrice(b *testing.B) {
 			})
 			b.Run("switch", switches)
 		})
+	}
+}
+
+// only takes the way away that is in use here.
+func only(b *testing.B, k *Kernel) {
+	if err := os.Remove(k.globalPin(hook{program: k.catcher()})); err != nil {
+		b.Fatal(err)
 	}
 }
 

@@ -702,3 +702,44 @@ func TestAnotherBuild(t *testing.T) {
 	}
 	t.Error("another build's deadline of a workload that is there was removed")
 }
+
+// A process that is frozen before the signal reaches it goes on with the new
+// lease all the same, and does not stop within it.
+func TestAStopThatIsOnItsWayIsTakenBack(t *testing.T) {
+	k, group := place(t)
+	d, err := k.Hold(group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Set(now()+3600e9, now()+7200e9); err != nil {
+		t.Fatal(err)
+	}
+	w := start(t, group, "busy")
+	freeze := func(to string) {
+		if err := os.WriteFile(filepath.Join(group, "cgroup.freeze"), []byte(to), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	freeze("1")
+	await(t, "the freeze", func() bool {
+		b, err := os.ReadFile(filepath.Join(group, "cgroup.events"))
+		return err == nil && strings.Contains(string(b), "frozen 1")
+	})
+	// What a program does that sees it just before.
+	thread := uint64(w.cmd.Process.Pid)<<32 | uint64(w.cmd.Process.Pid)
+	if err := d.Set(now()-1, now()+7200e9); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.cmd.Process.Signal(syscall.SIGSTOP), k.stopped.Put(thread, programStop{Group: d.group, At: uint64(now())})); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Set(now()+3600e9, now()+7200e9); err != nil {
+		t.Fatal(err)
+	}
+	thawed := now()
+	freeze("0")
+	await(t, "it to go on", func() bool { return w.last() > thawed })
+	if s := state(t, w.cmd.Process.Pid); s == 'T' {
+		t.Error("it stopped within its lease")
+	}
+}

@@ -128,25 +128,24 @@ func (d *Deadline) resume() error {
 	}
 	if !sameNumbers() { // the kernel's numbers are not this process's: all that is stopped
 		for _, pid := range members {
-			_, _ = proceed(pid)
+			_ = proceed(pid, true)
 		}
 		return d.forget()
 	}
-	done := map[int]bool{}
+	// A process that was frozen before it stopped would stop when it is thawed:
+	// SIGCONT also takes back a stop that is on its way. One that is sent only
+	// now, by a program that saw the last deadline, is found at the next call.
+	asked := map[int]bool{}
 	for _, m := range marked {
-		pid := m.process()
-		if _, asked := done[pid]; !asked {
-			done[pid] = true
-			if slices.Contains(members, pid) {
-				if done[pid], err = proceed(pid); err != nil {
-					return fmt.Errorf("continuing process %d: %w", pid, err)
-				}
+		if pid := m.process(); !asked[pid] && slices.Contains(members, pid) {
+			asked[pid] = true
+			if err := proceed(pid, m.second); err != nil {
+				return fmt.Errorf("continuing process %d: %w", pid, err)
 			}
 		}
-		if done[pid] || m.second {
+		if m.second {
 			_ = d.kernel.stopped.Delete(m.thread)
 		} else {
-			// It is the next deadline's to stop it, and not yet to kill it.
 			_ = d.kernel.stopped.Update(m.thread, programStop{Group: d.group}, ebpf.UpdateExist)
 		}
 	}
@@ -156,7 +155,7 @@ func (d *Deadline) resume() error {
 // mark is of a thread that was sent SIGSTOP.
 type mark struct {
 	thread uint64
-	second bool // its SIGSTOP was still on its way when it was looked at before
+	second bool // it was continued by the call before
 }
 
 func (m mark) process() int { return int(m.thread >> 32) }
@@ -185,28 +184,28 @@ func (d *Deadline) forget() error {
 	return err
 }
 
-// proceed continues a process if it is stopped, or gone.
-func proceed(pid int) (done bool, err error) {
+// proceed continues a process, or only if it is stopped.
+func proceed(pid int, ifStopped bool) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err == unix.ESRCH {
-		return true, nil
+		return nil
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer unix.Close(fd)
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return true, nil
+		return nil // it is gone
 	}
 	end := strings.LastIndexByte(string(b), ')')
-	if end < 0 || end+2 >= len(b) || b[end+2] != 'T' {
-		return false, nil
+	if ifStopped && (end < 0 || end+2 >= len(b) || b[end+2] != 'T') {
+		return nil
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGCONT, nil, 0); err != nil && err != unix.ESRCH {
-		return false, err
+		return err
 	}
-	return true, nil
+	return nil
 }
 
 // groupProcesses lists the processes in a control group and below it.
