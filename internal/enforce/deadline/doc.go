@@ -7,15 +7,19 @@
 //
 //   - a task that runs is stopped (SIGSTOP) within a period of the processor
 //     clock, and killed past the second time;
-//   - a task that slept through the deadline is stopped when it sleeps again or
-//     has run for such a period;
-//   - no connection is made and no packet leaves;
+//   - a task that slept through the deadline is stopped at its next system call,
+//     before it can fork; where the LSM refuses to fork, when it sleeps again or
+//     has run for such a period, which costs the host less;
+//   - a thread that is continued without a new deadline is killed;
+//   - no connection is made and no packet leaves, also not through sockets that
+//     were made for the workload outside of its control group (Deadline.Own);
 //   - where LSM programs load, no file is opened, read or written, no program
 //     executed, no process made.
 //
 // The programs are compiled ahead and embedded (go generate builds them). They
-// are attached to the control group "writ" above all executions of a place, so
-// that the rest of the host does not pay for them, and pinned in bpffs with
+// are attached to the control group "writ" above all executions of a place where
+// the kernel allows that, so that the rest of the host does not pay for them, and
+// to the host where it does not, while there is a deadline. They are pinned in bpffs with
 // their maps, below a directory named by the digest of what is embedded: they
 // stay when the process ends that put them there, and another build of Writ has
 // its own. Without an execution they cost nothing.
