@@ -20,8 +20,6 @@ type fault struct {
 	strike func(c *cell) error
 	small  bool // the state directory is on a small disk
 	alone  bool // it would disturb the others
-	// kernel: only a deadline in the kernel itself holds against it.
-	kernel bool
 }
 
 var faults = []fault{
@@ -37,7 +35,7 @@ var faults = []fault{
 	{name: "guard killed", strike: func(c *cell) error { return c.signal(unix.SIGKILL, c.status.Guard) }},
 	{name: "guard stopped", strike: func(c *cell) error { return c.signal(unix.SIGSTOP, c.status.Guard) }},
 	{name: "both killed", strike: func(c *cell) error { return c.signal(unix.SIGKILL, c.status.Governor, c.status.Guard) }},
-	{name: "both stopped", kernel: true, strike: func(c *cell) error { return c.signal(unix.SIGSTOP, c.status.Governor, c.status.Guard) }},
+	{name: "both stopped", strike: func(c *cell) error { return c.signal(unix.SIGSTOP, c.status.Governor, c.status.Guard) }},
 }
 
 func (c *cell) signal(sig unix.Signal, pids ...int) error {

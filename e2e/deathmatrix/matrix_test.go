@@ -129,8 +129,6 @@ func (r *results) cell(t *testing.T, f fault, w workload) {
 		most += tolerance
 	}
 	switch {
-	case !ok && f.kernel && !kernelDeadline(c):
-		t.Log("it goes on: there is no deadline in the kernel")
 	case !ok:
 		t.Errorf("it goes on\n%s", c.said.String())
 	case after > most:
@@ -138,13 +136,6 @@ func (r *results) cell(t *testing.T, f fault, w workload) {
 	}
 	c.heal()
 	c.nothingLeft()
-}
-
-// kernelDeadline tells whether the kernel itself holds the deadline of this
-// execution: then there are pinned programs.
-func kernelDeadline(c *cell) bool {
-	out, _ := exec.Command(binaries(c.t).writ, "doctor", "-o", "json").Output()
-	return bytes.Contains(bytes.ToLower(out), []byte("kernel deadline")) && isDir("/sys/fs/bpf/writ")
 }
 
 // table is for docs/reference/figures.md.
