@@ -38,12 +38,6 @@ const (
 	onLSM
 )
 
-// everywhere tells whether a hook is run for every task of the host. Such hooks
-// are attached only while there is a deadline to hold.
-func (k hookKind) everywhere() bool {
-	return k == onRoot || k == onSwitch || k == onCall || k == onLSM
-}
-
 // hooks are required, all of them, but for those of the LSM: these are used
 // wherever they load. Of on_switch and on_call one is used: a workload that forks
 // faster than it is stopped never ends, so there must be something that keeps it
