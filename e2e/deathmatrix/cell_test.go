@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -42,7 +43,7 @@ type cell struct {
 	id       model.ExecutionID
 	status   client.Status
 	cmd      *exec.Cmd
-	said     bytes.Buffer
+	said     words
 	ended    chan struct{}
 	mem      []byte
 	deadlock string // the file that hangs the governor
@@ -249,4 +250,22 @@ func (c *cell) nothingLeft() {
 	if bytes.Contains(mounts, []byte(c.id)) {
 		c.t.Errorf("a mount is left:\n%s", mounts)
 	}
+}
+
+// words are what the governor said, read while it may still speak.
+type words struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (w *words) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.Write(b)
+}
+
+func (w *words) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
 }

@@ -104,7 +104,11 @@ func TestMatrix(t *testing.T) {
 							slots <- struct{}{}
 							defer func() { <-slots }()
 						}
-						r.cell(t, f, w)
+						for try := 1; r.cell(t, f, w) == tookNoHold; try++ {
+							if try == 5 {
+								t.Fatal("the fault never took hold: each time the governor got to renew the lease after all")
+							}
+						}
 					})
 				}
 			}
@@ -113,7 +117,13 @@ func TestMatrix(t *testing.T) {
 	t.Log("\n" + r.table())
 }
 
-func (r *results) cell(t *testing.T, f fault, w workload) {
+// tookNoHold: a governor that was meant to be kept from working looked at all
+// conditions again, found that they hold, and renewed the lease. The kernel lends
+// what is starved a little time (sched_rt_runtime_us), on a busy machine just
+// enough. Then the workload goes on by right, and nothing was tried.
+const tookNoHold = true
+
+func (r *results) cell(t *testing.T, f fault, w workload) (again bool) {
 	c := start(t, w.kind, w.processes, f.small)
 	time.Sleep(100 * time.Millisecond) // some of a lease has passed
 	c.faulted = boottime()
@@ -121,6 +131,11 @@ func (r *results) cell(t *testing.T, f fault, w workload) {
 		t.Fatal("striking: ", err)
 	}
 	after, ok := c.stopped(leaseLength + 5*time.Second)
+	if f.alone && strings.Contains(c.said.String(), "goes on: revalidated") {
+		c.heal()
+		c.nothingLeft()
+		return tookNoHold
+	}
 	r.mu.Lock()
 	r.text[[2]string{f.name, w.name}] = map[bool]string{true: fmt.Sprintf("%.0f ms", max(after.Seconds()*1e3, 0)), false: "**goes on**"}[ok]
 	r.mu.Unlock()
@@ -136,6 +151,7 @@ func (r *results) cell(t *testing.T, f fault, w workload) {
 	}
 	c.heal()
 	c.nothingLeft()
+	return false
 }
 
 // table is for docs/reference/figures.md.
