@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/writ-run/writ/client"
+	"github.com/writ-run/writ/internal/enforce"
 	"github.com/writ-run/writ/internal/governor/store"
 	"github.com/writ-run/writ/internal/model"
 )
@@ -49,6 +51,8 @@ type cell struct {
 	deadlock string // the file that hangs the governor
 	groups   []string
 	faulted  int64
+	renews   bool     // the governor may renew in spite of the fault
+	granted  int64    // the latest deadline that was seen in the kernel since
 	undo     []func() // ends the fault, so that what is left can be looked for
 }
 
@@ -170,6 +174,22 @@ func boottime() int64 {
 	return ts.Nano()
 }
 
+// deadline is the one that the kernel holds for the workload, 0 if none.
+func (c *cell) deadline() int64 {
+	pinned, err := enforce.Pinned()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, p := range pinned {
+		for _, h := range p.Held {
+			if h.Path != "" && slices.Contains(c.groups, h.Path) {
+				return h.StopAt
+			}
+		}
+	}
+	return 0
+}
+
 // standstill is how long nothing may move before the workload counts as
 // stopped: longer than any of it sleeps.
 const standstill = 700 * time.Millisecond
@@ -178,6 +198,9 @@ const standstill = 700 * time.Millisecond
 // after the fault it made its last progress. It is not ok if it goes on.
 func (c *cell) stopped(within time.Duration) (after time.Duration, ok bool) {
 	for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if c.renews {
+			c.granted = max(c.granted, c.deadline())
+		}
 		if last := c.last(); boottime()-last > int64(standstill) {
 			return time.Duration(last - c.faulted), true
 		}
