@@ -88,7 +88,7 @@ func (s *stage) nothingLeftBut(id string, but int) {
 		}
 		return nil
 	})
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := os.ReadFile("/proc/thread-self/mountinfo")
 	if err != nil {
 		s.t.Error(err)
 	}

@@ -160,11 +160,12 @@ int on_switch(void *ctx)
 }
 
 // At its next system call, whichever comes first. A signal that is there makes
-// fork and its like fail: so none forks faster than it is stopped.
+// fork and its like fail: so none forks faster than it is stopped. A thread that
+// was told at the very beginning of a call may have waited for a processor since.
 SEC("raw_tracepoint/sys_enter")
 int on_call(void *ctx)
 {
-	return signal_past(PATIENCE);
+	return signal_past(20 * PATIENCE);
 }
 
 // Only to measure another way: an event that counts the switches of a control
