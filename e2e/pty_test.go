@@ -260,6 +260,7 @@ func TestTerminalSuspended(t *testing.T) {
 		term.expect("> ")
 		term.press("echo $((6*7)); fg\r")
 		term.expect("42")
+		term.expect("cat\r\n") // the job's name, said by fg
 		term.press("two\r")
 		term.expect("two\r\ntwo\r\n")
 		term.press("\x04")
