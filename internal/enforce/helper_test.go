@@ -248,7 +248,8 @@ func TestAsOrdinaryUser(t *testing.T) {
 	if testing.Short() {
 		args = append(args, "-test.short")
 	}
-	cmd := exec.CommandContext(testContext(t), "/proc/self/exe", args...)
+	// All tests of the package once more, each with its own limit of time.
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", args...)
 	cmd.Dir = tmp
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp, "HOME="+tmp, "WRIT_TEST_ORDINARY_USER=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &credential}
