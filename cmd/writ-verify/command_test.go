@@ -174,7 +174,7 @@ func TestImports(t *testing.T) {
 		"replay":         {own + "model", own + "core", own + "evidence/canon", own + "evidence/record"},
 		"verify":         {own + "model", own + "evidence/canon", own + "evidence/checkpoint", own + "evidence/quorum", own + "evidence/replay", own + "evidence/segment"},
 		"archive":        {own + "model"},
-		"verify/bundle":  {own + "model", own + "keys", own + "policy", own + "evidence/archive", own + "evidence/canon", own + "evidence/checkpoint", own + "evidence/record", own + "evidence/replay", own + "evidence/segment", own + "evidence/verify", own + "evidence/verify/offline"},
+		"verify/bundle":  {own + "model", own + "evidence/quorum", own + "grant", own + "keys", own + "policy", own + "redact", own + "evidence/archive", own + "evidence/canon", own + "evidence/checkpoint", own + "evidence/record", own + "evidence/replay", own + "evidence/segment", own + "evidence/verify", own + "evidence/verify/offline"},
 		"verify/offline": {own + "model", own + "core", own + "evidence/verify", own + "grant", own + "keys", own + "policy"},
 	}
 	for name, may := range allowed {

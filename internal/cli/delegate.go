@@ -11,8 +11,10 @@ import (
 	"github.com/writ-run/writ/internal/grant"
 	"github.com/writ-run/writ/internal/keys"
 	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/policy/settings"
 	"github.com/writ-run/writ/internal/policy/text"
 	"github.com/writ-run/writ/internal/problem"
+	"github.com/writ-run/writ/internal/redact"
 )
 
 // grantFlags say what a grant is to allow.
@@ -51,6 +53,9 @@ func (g *grantFlags) check() (into grant.Grant, err error) {
 	if g.any && len(g.argv) > 0 {
 		return into, problem.New(problem.BadValue, "--any-command and a command do not go together").
 			WithWhy("a grant lets either any command run, or one").WithFix("leave one of them out")
+	}
+	if _, secrets := redact.New(settings.Redact{}).Args("", g.argv); len(secrets) > 0 {
+		return into, problem.New("grant_secret", "")
 	}
 	if g.lasts < 0 {
 		return into, problem.New(problem.BadValue, "--for %s will not do", g.lasts).

@@ -23,7 +23,7 @@ import (
 
 // evidenceCommand holds what is about evidence.
 func (a *app) evidenceCommand() *cobra.Command {
-	c := group("evidence", "Verify, show, publish and export evidence", a.evidenceVerifyCommand(), a.evidenceShowCommand(), a.evidenceExportCommand(),
+	c := group("evidence", "Verify, show, publish and export evidence", a.evidenceVerifyCommand(), a.evidenceShowCommand(), a.evidenceExportCommand(), a.evidenceEraseCommand(),
 		a.evidenceStatusCommand(), a.evidencePublishCommand(), a.evidenceWitnessCommand(), a.evidenceServeCommand(), a.evidenceProveCommand(), a.evidenceTranslateCommand())
 	c.Long = `Verify, show, publish and export evidence.
 

@@ -36,6 +36,8 @@ type exportFlags struct {
 	since string
 	grant string
 	to    string
+
+	openings bool
 }
 
 func (a *app) evidenceExportCommand() *cobra.Command {
@@ -66,6 +68,7 @@ and never replaces another.`,
 	}
 	cmd.Flags().StringVar(&f.since, "since", "", "only what was recorded since a `time`: 24h, 2026-11-26 or 2026-11-26T09:30:00Z")
 	cmd.Flags().StringVar(&f.grant, "grant", "", "the executions under a `grant`, or one beneath it")
+	cmd.Flags().BoolVar(&f.openings, "with-openings", false, "with the openings of what was redacted: secrets and personal data, readable")
 	cmd.Flags().StringVarP(&f.to, "output", "o", "", "the `file` to write, - for standard output (default: evidence-ID.tar)")
 	_ = cmd.MarkFlagFilename("output")
 	return cmd
@@ -88,7 +91,7 @@ func (a *app) export(ctx context.Context, f exportFlags, names []string) error {
 	if err != nil {
 		return err
 	}
-	executions, err := a.chosen(dir, ring, f.grant, names, since)
+	executions, err := a.chosen(dir, ring, f, names, since)
 	if err != nil {
 		return err
 	}
@@ -153,6 +156,9 @@ func (f exportFlags) asked(names []string) []string {
 	if f.since != "" {
 		asked = append(asked, "--since", f.since)
 	}
+	if f.openings {
+		asked = append(asked, "--with-openings")
+	}
 	if f.grant != "" {
 		asked = append(asked, "--grant", f.grant)
 	}
@@ -161,7 +167,7 @@ func (f exportFlags) asked(names []string) []string {
 
 // chosen are the executions that are named, or that --grant and --since leave
 // of all.
-func (a *app) chosen(dir *store.Dir, ring *keys.Ring, grantID string, names []string, since int64) ([]export.Execution, error) {
+func (a *app) chosen(dir *store.Dir, ring *keys.Ring, f exportFlags, names []string, since int64) ([]export.Execution, error) {
 	var ids []model.ExecutionID
 	for _, name := range names {
 		id, err := find(dir, name)
@@ -177,12 +183,13 @@ func (a *app) chosen(dir *store.Dir, ring *keys.Ring, grantID string, names []st
 		}
 		ids = all
 	}
-	if grantID != "" {
+	if f.grant != "" {
 		grants, err := grant.OpenStore(dir.Root(), ring.Trust())
 		if err != nil {
 			return nil, err
 		}
-		if grantID, err = grantOf(dir, grants, grantID); err != nil {
+		grantID, err := grantOf(dir, grants, f.grant)
+		if err != nil {
 			return nil, err
 		}
 		var under []model.ExecutionID
@@ -209,6 +216,14 @@ func (a *app) chosen(dir *store.Dir, ring *keys.Ring, grantID string, names []st
 			continue
 		}
 		var err error
+		if e.Erasures, err = erasures(dir.Erasures(id)); err != nil {
+			return nil, err
+		}
+		if f.openings {
+			if e.Openings, err = os.ReadFile(dir.Openings(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return nil, err
+			}
+		}
 		if e.Checkpoint, err = os.ReadFile(dir.Checkpoint(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("reading the checkpoint: %w", err)
 		}

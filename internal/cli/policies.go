@@ -318,6 +318,9 @@ func mergeBudget(under, over model.Budget) model.Budget {
 	return under
 }
 
+// quoted is a text as a scalar of YAML.
+func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+
 // settingsText writes settings as a settings file.
 func settingsText(s settings.Settings) []byte {
 	var b strings.Builder
@@ -333,6 +336,11 @@ func settingsText(s settings.Settings) []byte {
 	line(s.Tier != 0, "tier: %s", s.Tier)
 	line(true, "lease:\n  length: %s\n  renew: %s\n  kill-grace: %s", time.Duration(e.LeaseLength), time.Duration(e.RenewEvery), time.Duration(e.KillGrace))
 	line(true, "admit: %s\npause-limit: %s", time.Duration(e.AdmitWithin), time.Duration(e.PauseLimit))
+	r := s.Redact
+	line(r.Off || r.Names != "" || r.Pattern != "", "redact:")
+	line(r.Off, "  default: off")
+	line(r.Names != "", "  names: %s", quoted(r.Names))
+	line(r.Pattern != "", "  pattern: %s", quoted(r.Pattern))
 	g := e.Budget
 	line(g != (model.Budget{}), "budget:")
 	line(g.Wall != 0, "  wall: %s", time.Duration(g.Wall))

@@ -293,6 +293,8 @@ func (m *Machine) order(o model.Order) {
 		}
 		m.freeze(CodeOrder)
 		m.advance()
+	case model.OrderErase:
+		// It changes nothing here; that it was given is on record.
 	default:
 		m.refuse(CodeMalformed)
 	}

@@ -11,19 +11,38 @@ import (
 	"github.com/writ-run/writ/internal/gate/kernel"
 	"github.com/writ-run/writ/internal/model"
 	"github.com/writ-run/writ/internal/observe/integrity"
+	"github.com/writ-run/writ/internal/redact"
 )
 
 // asker brings what a gate holds to the loop.
-type asker struct{ e *execution }
+type asker struct {
+	e     *execution
+	rules *redact.Rules
+}
 
 // Ask implements kernel.Asker.
 func (a asker) Ask(ctx context.Context, action *model.Action) (model.Decision, func() error, error) {
-	r, recorded, err := a.e.loop.askAhead(ctx, *action)
+	// What is decided and recorded has no secrets in it. The gate goes on with
+	// what the workload asked for.
+	asked, openings := a.rules.Action(*action)
+	r, recorded, err := a.e.loop.askAhead(ctx, asked)
 	if err != nil {
 		return model.Decision{}, nil, err
 	}
 	action.Number = r.Action
+	a.e.keepOpenings(fmt.Sprintf("action/%d", r.Action), openings)
 	return r.Decision, recorded, nil
+}
+
+// keepOpenings puts openings where they can be erased. One that cannot be kept is as
+// one that was erased: the record stands without it.
+func (e *execution) keepOpenings(of string, openings []redact.Opening) {
+	for i := range openings {
+		openings[i].Of = of
+	}
+	if err := redact.StoreAt(e.dir.Openings(e.sub.Execution)).Add(openings...); err != nil {
+		e.fault.CompareAndSwap(nil, &err)
+	}
 }
 
 // Outcome implements kernel.Asker.
@@ -34,7 +53,7 @@ func (a asker) Outcome(o model.Outcome) {
 // gates starts the gate that holds the workload's exec and connect.
 func (e *execution) gates(s *enforce.Sandbox) error {
 	g, err := kernel.New(kernel.Config{
-		Listener: s.Listener(), Calls: e.calls, Asker: asker{e}, Zones: e.workload.zones.Of, Made: s.Own,
+		Listener: s.Listener(), Calls: e.calls, Asker: asker{e, redact.New(e.policies.Settings().Redact)}, Zones: e.workload.zones.Of, Made: s.Own,
 		Refused: func(p model.Process, why string) {
 			// It is denied already; asking puts it on record. The gate waits
 			// for that, so that a flood of such calls slows only itself.

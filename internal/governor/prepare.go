@@ -20,6 +20,7 @@ import (
 	"github.com/writ-run/writ/internal/model"
 	"github.com/writ-run/writ/internal/observe"
 	"github.com/writ-run/writ/internal/policy"
+	"github.com/writ-run/writ/internal/redact"
 )
 
 // defaultGrantFor is how long a grant lasts where nothing is said.
@@ -71,6 +72,10 @@ func prepare(ctx context.Context, s Spec) (_ *execution, err error) {
 	if e.lock, err = e.dir.Lock(e.sub.Execution); err != nil {
 		return nil, err
 	}
+	if err := redact.StoreAt(e.dir.Openings(e.sub.Execution)).Add(e.openings...); err != nil {
+		return nil, err
+	}
+	e.openings = nil
 	artifacts, err := e.authorize()
 	if err != nil {
 		return nil, err
@@ -104,11 +109,16 @@ func (e *execution) submission(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("making an execution ID: %w", err)
 	}
+	argv, openings := redact.New(settings.Redact).Args("submission", e.workload.argv)
+	// Salted, so that nobody tries out what the environment may have been.
+	environment := redact.Hide("environment", strings.Join(e.workload.env, "\x00"))
+	environment.Value = ""
+	e.openings = append(openings, environment)
 	e.sub = model.Submission{
 		Execution: model.ExecutionID(id.String()), Boot: boot, Host: toText(host),
 		Agent: e.spec.Agent, Operator: e.spec.Operator,
-		Argv: e.workload.argv, Dir: e.workload.dir,
-		EnvDigest: model.DigestOf([]byte(strings.Join(e.workload.env, "\x00"))),
+		Argv: argv, Dir: e.workload.dir,
+		EnvDigest: environment.Commitment,
 		Tier:      tier,
 		Bundle:    e.policies.Digest(), Settings: settings.Execution,
 	}

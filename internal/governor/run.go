@@ -22,6 +22,7 @@ import (
 	"github.com/writ-run/writ/internal/model"
 	"github.com/writ-run/writ/internal/observe"
 	"github.com/writ-run/writ/internal/policy"
+	"github.com/writ-run/writ/internal/redact"
 )
 
 // ErrEvidenceLost is returned when an execution had to be ended because its
@@ -41,6 +42,7 @@ type execution struct {
 	policies *policy.Loaded
 	files    policy.View
 	sub      model.Submission
+	openings []redact.Opening // of the submission, until its folder is made
 	grants   *grant.Store
 	chain    *grant.Chain
 	parent   *parent // nil for one that runs on nobody's behalf

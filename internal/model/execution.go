@@ -10,7 +10,7 @@ type Submission struct {
 	Operator   string      `cbor:"5,keyasint" json:"operator"` // who let it run
 	Argv       []string    `cbor:"6,keyasint" json:"argv"`
 	Dir        string      `cbor:"7,keyasint" json:"dir"`
-	EnvDigest  Digest      `cbor:"8,keyasint" json:"env_digest"` // of the canonical environment; values stay out of the record
+	EnvDigest  Digest      `cbor:"8,keyasint" json:"env_digest"` // salted commitment to the environment; values stay out of the record
 	Executable Resource    `cbor:"9,keyasint" json:"executable"`
 	Tier       Tier        `cbor:"10,keyasint" json:"tier"` // the tier that will be armed
 	Bundle     Digest      `cbor:"11,keyasint" json:"bundle"`
@@ -88,9 +88,10 @@ const (
 	OrderPause OrderKind = iota + 1
 	OrderResume
 	OrderKill
+	OrderErase // openings that are kept apart from the record were to be erased; Reason says which
 )
 
-var orderNames = []string{"", "pause", "resume", "kill"}
+var orderNames = []string{"", "pause", "resume", "kill", "erase"}
 
 func (o OrderKind) String() string               { return nameOf(orderNames, o, "order") }
 func (o OrderKind) MarshalText() ([]byte, error) { return marshalWord(orderNames, o, "order") }

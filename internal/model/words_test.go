@@ -53,7 +53,7 @@ func TestWordsRoundTrip(t *testing.T) {
 		func(s string) (textWord, error) { var w Zone; err := w.UnmarshalText([]byte(s)); return w, err })
 	check("access", 3, func(i int) textWord { return Access(i) },
 		func(s string) (textWord, error) { var w Access; err := w.UnmarshalText([]byte(s)); return w, err })
-	check("order", 3, func(i int) textWord { return OrderKind(i) },
+	check("order", 4, func(i int) textWord { return OrderKind(i) },
 		func(s string) (textWord, error) { var w OrderKind; err := w.UnmarshalText([]byte(s)); return w, err })
 	check("input", 9, func(i int) textWord { return InputKind(i) },
 		func(s string) (textWord, error) { var w InputKind; err := w.UnmarshalText([]byte(s)); return w, err })

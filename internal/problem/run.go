@@ -92,6 +92,8 @@ var commanding = area{
 			Why: "the state directory has none with this ID, nor an execution that runs under one", Fix: "`writ grant list` lists them"},
 		{Code: "not_permitted", Title: "the grant is not for this", Status: http.StatusForbidden,
 			Why: "it is valid, but for another agent, command or directory", Fix: "have a grant issued for it with `writ grant issue`, or leave --grant out: `writ run` issues one for each run"},
+		{Code: "grant_secret", Title: "the grant would name a command with a secret in it", Status: http.StatusBadRequest, Exit: 2,
+			Why: "a grant is kept and recorded whole, by everybody who is shown it", Fix: "give the secret to the command by its environment or a file; or let any command run with --any-command"},
 		{Code: "grant_ambiguous", Title: "more than one grant is meant", Status: http.StatusConflict,
 			Why: "the ID is cut so short that it fits several", Fix: "give more of it: `writ grant list` shows whole IDs"},
 		{Code: "partial", Title: "not all of it could be done", Status: http.StatusMultiStatus,

@@ -98,6 +98,12 @@ func (d *Dir) File(id model.ExecutionID, name string) string {
 // Log returns the folder of an execution's evidence log.
 func (d *Dir) Log(id model.ExecutionID) string { return filepath.Join(d.Execution(id), "log") }
 
+// Openings returns the file of what was redacted from the record, apart from it.
+func (d *Dir) Openings(id model.ExecutionID) string { return d.File(id, "openings") }
+
+// Erasures returns the folder of signed statements about openings that were erased.
+func (d *Dir) Erasures(id model.ExecutionID) string { return d.File(id, "erasures") }
+
 // Socket returns the path of the local API of the execution's governor.
 func (d *Dir) Socket(id model.ExecutionID) string {
 	return filepath.Join(d.Execution(id), "control.sock")

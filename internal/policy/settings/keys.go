@@ -25,6 +25,11 @@ var topKeys = []key{
 	{name: "admit", read: duration(MinLease, MaxLease, func(p *reading) *int64 { return &p.settings.Execution.AdmitWithin })},
 	{name: "pause-limit", read: duration(time.Second, MaxTime, func(p *reading) *int64 { return &p.settings.Execution.PauseLimit })},
 	{name: "witness-within", read: duration(MinWitness, MaxTime, func(p *reading) *int64 { return &p.settings.WitnessWithin })},
+	{name: "redact", below: []key{
+		{name: "default", read: redactDefault},
+		{name: "names", read: redactNames},
+		{name: "pattern", read: redactPattern},
+	}},
 	{name: "budget", below: []key{
 		{name: "wall", read: duration(time.Millisecond, MaxTime, func(p *reading) *int64 { return &p.settings.Execution.Budget.Wall })},
 		{name: "cpu", read: duration(time.Millisecond, MaxTime, func(p *reading) *int64 { return &p.settings.Execution.Budget.CPU })},

@@ -16,8 +16,18 @@ type Settings struct {
 	// without being witnessed by a quorum; 0 is for ever.
 	WitnessWithin int64
 
+	// Redact says what is a secret in what is recorded.
+	Redact Redact
+
 	// Execution goes into each submission as it is.
 	Execution model.Settings
+}
+
+// Redact says what does not go into records as it is: see package redact.
+type Redact struct {
+	Off     bool   // nothing is redacted
+	Names   string // further parts of names of secrets, separated by commas
+	Pattern string // a regular expression (RE2); its first group, or all of it, is a secret
 }
 
 // Default returns the settings of an empty file.

@@ -150,6 +150,3 @@ func (j *judge) strangers(folder string) {
 		}
 	}
 }
-
-// private checks openings and statements of erasure.
-func (j *judge) private(string, *Execution) error { return nil }

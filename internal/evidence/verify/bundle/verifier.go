@@ -10,14 +10,29 @@ import (
 	"github.com/writ-run/writ/internal/evidence/archive"
 	"github.com/writ-run/writ/internal/evidence/canon"
 	"github.com/writ-run/writ/internal/evidence/checkpoint"
+	"github.com/writ-run/writ/internal/evidence/quorum"
 	"github.com/writ-run/writ/internal/evidence/record"
 	"github.com/writ-run/writ/internal/evidence/replay"
 	"github.com/writ-run/writ/internal/evidence/segment"
 	"github.com/writ-run/writ/internal/evidence/verify"
 	"github.com/writ-run/writ/internal/evidence/verify/offline"
+	"github.com/writ-run/writ/internal/grant"
+	"github.com/writ-run/writ/internal/keys"
 	"github.com/writ-run/writ/internal/model"
 	"github.com/writ-run/writ/internal/policy"
+	"github.com/writ-run/writ/internal/redact"
 )
+
+// judging are the packages that judge, beside the engine.
+var judging = []struct {
+	name  string // beneath internal/
+	files fs.FS
+}{
+	{"evidence/archive", archive.Sources}, {"evidence/canon", canon.Sources}, {"evidence/checkpoint", checkpoint.Sources},
+	{"evidence/quorum", quorum.Sources}, {"evidence/record", record.Sources}, {"evidence/replay", replay.Sources},
+	{"evidence/segment", segment.Sources}, {"evidence/verify", verify.Sources}, {"evidence/verify/bundle", Sources},
+	{"evidence/verify/offline", offline.Sources}, {"grant", grant.Sources}, {"keys", keys.Sources}, {"redact", redact.Sources},
+}
 
 // Verifier names what judges: the sources of the verifier and of the formats,
 // and the engine that replays. Two programs with one Verifier judge alike.
@@ -32,13 +47,7 @@ var verifier = sync.OnceValue(func() model.Digest {
 	part([]byte("writ verifier v1"))
 	engine := policy.EngineDigest()
 	part(engine[:])
-	for _, p := range []struct {
-		name  string
-		files fs.FS
-	}{
-		{"archive", archive.Sources}, {"canon", canon.Sources}, {"checkpoint", checkpoint.Sources}, {"record", record.Sources},
-		{"replay", replay.Sources}, {"segment", segment.Sources}, {"verify", verify.Sources}, {"verify/bundle", Sources}, {"verify/offline", offline.Sources},
-	} {
+	for _, p := range judging {
 		// In the order of the names, which is that of ReadDir.
 		entries, err := fs.ReadDir(p.files, ".")
 		if err != nil {

@@ -1,0 +1,155 @@
+package bundle
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/writ-run/writ/internal/evidence/archive"
+	"github.com/writ-run/writ/internal/evidence/segment"
+	"github.com/writ-run/writ/internal/evidence/verify"
+	"github.com/writ-run/writ/internal/keys"
+	"github.com/writ-run/writ/internal/model"
+	"github.com/writ-run/writ/internal/redact"
+)
+
+// private checks openings and statements of erasure against the log, which must
+// have been found good.
+func (j *judge) private(folder string, e *Execution) error {
+	if e.Log.Verdict == verify.Invalid {
+		return nil
+	}
+	committed, err := j.commitments(folder)
+	if err != nil {
+		return err
+	}
+	erased := map[model.Digest]bool{}
+	for _, m := range j.members {
+		if !strings.HasPrefix(m.Name, folder+archive.ErasureDir) {
+			continue
+		}
+		statement, err := j.small(m.Name)
+		if err != nil {
+			return err
+		}
+		s, err := redact.OpenErasure(statement, trustOf(j.opts.Log.Trust))
+		if errors.Is(err, keys.ErrUnknownKey) {
+			j.result.Missing = append(j.result.Missing, fmt.Sprintf("trust in the key that signed %s", m.Name))
+			continue
+		}
+		if err == nil && s.Execution != e.About.Execution {
+			err = fmt.Errorf("it is about %q", s.Execution)
+		}
+		if err != nil {
+			return bad(BadErasure, m.Name, "%s", err)
+		}
+		for _, c := range s.Commitments {
+			erased[c] = true
+		}
+		e.Erasures++
+	}
+	opened := map[model.Digest]bool{}
+	if _, ok := j.find(folder + archive.OpeningsName); ok {
+		content, err := j.small(folder + archive.OpeningsName)
+		if err != nil {
+			return err
+		}
+		n := 0
+		for line := range strings.Lines(string(content)) {
+			n++
+			var o redact.Opening
+			err := json.Unmarshal([]byte(line), &o)
+			switch {
+			case err != nil && !strings.HasSuffix(line, "\n"):
+				continue // cut off by a crash
+			case err != nil:
+			case !o.Opens():
+				err = errors.New("it does not open its commitment")
+			case !has(committed, o.Commitment):
+				// Of an action that was never recorded, or in the part that is not there.
+				j.result.Notes = append(j.result.Notes, fmt.Sprintf("line %d of %s opens a commitment that is not in the records", n, folder+archive.OpeningsName))
+				continue
+			}
+			if err != nil {
+				return bad(BadOpening, folder+archive.OpeningsName, "line %d: %s", n, err)
+			}
+			opened[o.Commitment] = true
+		}
+		e.Openings = len(opened)
+	}
+	closed, destroyed := 0, 0
+	for c, value := range committed {
+		switch {
+		case !value:
+		case opened[c]:
+		case erased[c]:
+			destroyed++
+		default:
+			closed++
+		}
+	}
+	if destroyed > 0 {
+		j.result.NotChecked = append(j.result.NotChecked, fmt.Sprintf("%s%d redacted values: their openings were erased, as signed statements say", folder, destroyed))
+	}
+	if closed > 0 {
+		j.result.NotChecked = append(j.result.NotChecked, fmt.Sprintf("%s%d redacted values: their openings are not in the bundle", folder, closed))
+	}
+	return nil
+}
+
+func has(m map[model.Digest]bool, c model.Digest) bool { _, ok := m[c]; return ok }
+
+// commitments returns those in the records of the log, and in its context; false
+// for one to an environment, whose value is kept nowhere.
+func (j *judge) commitments(folder string) (map[model.Digest]bool, error) {
+	all := map[model.Digest]bool{}
+	for _, m := range j.members {
+		name, ok := strings.CutPrefix(m.Name, folder)
+		switch {
+		case ok && strings.HasPrefix(name, archive.ContextDir) && strings.HasSuffix(name, ".record"):
+			leaf, err := j.small(m.Name)
+			if err != nil {
+				return nil, err
+			}
+			collect(all, leaf)
+		case ok && strings.HasPrefix(name, archive.LogDir):
+			scan, err := segment.NewScanner(j.section(m))
+			for err == nil {
+				var f segment.Frame
+				if f, err = scan.Next(); err == nil && f.Kind == segment.FrameRecord {
+					collect(all, f.Payload)
+				}
+			}
+			if !errors.Is(err, io.EOF) {
+				return nil, err
+			}
+		}
+	}
+	return all, nil
+}
+
+func collect(all map[model.Digest]bool, leaf []byte) {
+	rec, err := model.Decode[model.Record](leaf)
+	if err != nil || rec.Kind != model.RecordInput {
+		return
+	}
+	in, err := model.Decode[model.Input](rec.Body)
+	if err != nil {
+		return
+	}
+	var texts []string
+	if s := in.Submission; s != nil {
+		texts = s.Argv
+		all[s.EnvDigest] = false
+	}
+	if a := in.Action; a != nil {
+		texts = a.Args
+	}
+	for _, text := range texts {
+		for _, c := range redact.Commitments(text) {
+			all[c] = true
+		}
+	}
+}

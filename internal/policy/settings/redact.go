@@ -1,0 +1,53 @@
+package settings
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/writ-run/writ/internal/policy/text"
+)
+
+func redactDefault(p *reading, n ast.Node, name string) {
+	const want = "on or off"
+	s, ok := p.value(n, name, want)
+	switch {
+	case !ok:
+	case s != "on" && s != "off":
+		p.bad(n, name, s, want, text.Suggest(s, []string{"on", "off"}))
+	default:
+		p.settings.Redact.Off = s == "off"
+	}
+}
+
+// isName is a part of a name of an argument or a variable.
+var isName = regexp.MustCompile(`^[A-Za-z0-9_-]{3,64}$`)
+
+func redactNames(p *reading, n ast.Node, name string) {
+	const want = "a list of parts of names, separated by commas"
+	s, ok := p.value(n, name, want)
+	if !ok {
+		return
+	}
+	for part := range strings.SplitSeq(s, ",") {
+		if !isName.MatchString(strings.TrimSpace(part)) {
+			p.bad(n, name, s, want+", each of at least three letters, digits, - and _", "write for example pin-code, customer")
+			return
+		}
+	}
+	p.settings.Redact.Names = s
+}
+
+func redactPattern(p *reading, n ast.Node, name string) {
+	const want = "a regular expression (RE2)"
+	s, ok := p.value(n, name, want)
+	if !ok {
+		return
+	}
+	if re, err := regexp.Compile(s); err != nil || re.MatchString("") {
+		p.bad(n, name, s, want+" that does not match nothing", `write for example '\bCUST-([0-9]{8})\b'`)
+		return
+	}
+	p.settings.Redact.Pattern = s
+}
